@@ -1,0 +1,62 @@
+"""The contract of a data set: images, captions, and which caption belongs to which image."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class RetrievalDataset:
+    """N images and M captions; nothing heavy is read before ``load_image`` is called.
+
+    Attributes:
+        name: the registered name, or the path the user gave.
+        split: which part of it.
+        protocol: in words, what was counted as an image and as a caption; printed with every result.
+        image_names: N names, unique; relative paths where there are files.
+        load_image: index in 0..N-1 -> PIL image, upright and RGB-convertible.
+        captions: M texts.
+        caption_image: int64 [M], the image of each caption.
+        sentences: M tuples of sentences where the data set knows them; else the splitter decides.
+        short_captions: N short captions, where the data set has them.
+        skipped: names left out because they could not be read (``skip_bad``).
+    """
+
+    name: str
+    split: str
+    protocol: str
+    image_names: Sequence[str]
+    load_image: Callable[[int], Image.Image]
+    captions: Sequence[str]
+    caption_image: np.ndarray
+    sentences: Sequence[tuple[str, ...]] | None = None
+    short_captions: Sequence[str] | None = None
+    skipped: Sequence[str] = field(default=())
+
+    def __post_init__(self) -> None:
+        if len(self.caption_image) != len(self.captions):
+            raise ValueError(f"{self.name}: {len(self.captions)} captions but {len(self.caption_image)} image indices")
+        if len(self.captions) and not (
+            0 <= int(self.caption_image.min()) and int(self.caption_image.max()) < len(self.image_names)
+        ):
+            raise ValueError(f"{self.name}: a caption points at an image that is not there")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (first 16 hex digits) over image names, captions and their pairing."""
+        digest = hashlib.sha256()
+        for part in (self.image_names, self.captions, map(str, self.caption_image.tolist())):
+            for text in part:
+                raw = text.encode("utf-8", "surrogatepass")
+                digest.update(len(raw).to_bytes(8, "big") + raw)
+            digest.update(b"\xff" * 8)
+        return digest.hexdigest()[:16]

@@ -1,0 +1,67 @@
+"""The embedded data set `scenes` as a `RetrievalDataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipbias.data.dataset import RetrievalDataset
+from clipbias.errors import UserError
+from clipbias.scenes import SPLITS, WORLD_VERSION, long_caption, render, sample_scene, short_caption
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class _ShortCaptions(Sequence[str]):
+    """Short captions on demand; ``variant`` gives another draw of all of them."""
+
+    def __init__(self, split: str, variant: int = 0) -> None:
+        self.split, self.variant = split, variant
+
+    def __len__(self) -> int:
+        return SPLITS[self.split]
+
+    def __getitem__(self, index):  # type: ignore[override]
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if index >= len(self):
+            raise IndexError(index)
+        return short_caption(sample_scene(self.split, index), self.variant)
+
+
+def load_scenes(root: object = None, split: str | None = None, variant: int = 0) -> RetrievalDataset:
+    """The embedded world; nothing is read from disk, ``root`` must be absent.
+
+    Args:
+        root: not used by this data set.
+        split: train, validation or test (the default).
+        variant: which draw of the short captions.
+
+    Raises:
+        UserError: a root was given, or there is no such split.
+    """
+    split = split or "test"
+    if root is not None:
+        raise UserError(f"scenes are made by the program and have no folder; leave out the root {str(root)!r}")
+    if split not in SPLITS:
+        raise UserError(f"scenes has no split {split!r}; choose one of {', '.join(SPLITS)}")
+    count = SPLITS[split]
+
+    def load_image(index: int) -> Image.Image:
+        return render(sample_scene(split, index))
+
+    sentences = [tuple(s.text for s in long_caption(sample_scene(split, i))) for i in range(count)]
+    return RetrievalDataset(
+        name="scenes",
+        split=split,
+        protocol=f"{WORLD_VERSION}, split {split}: {count:,} generated scenes at 48 px, one long caption each",
+        image_names=[f"{split}_{i:05d}" for i in range(count)],
+        load_image=load_image,
+        captions=[" ".join(s) for s in sentences],
+        caption_image=np.arange(count),
+        sentences=sentences,
+        short_captions=_ShortCaptions(split, variant),
+    )

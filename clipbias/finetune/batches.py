@@ -1,0 +1,110 @@
+"""From a data set to training batches; a batch is a pure function of (seed, step)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipbias.data.dataset import RetrievalDataset
+from clipbias.finetune.captions import debias_sentences, prefix_length, sample_stream, text_before_first_stop
+from clipbias.finetune.recipe import Recipe
+from clipbias.models.tokenizer import clip_tokenizer
+from clipbias.models.towers import eot_positions
+
+
+@dataclass
+class Batch:
+    """One step's input: ``pixels`` [B, 3, H, W]; ids [B, context]; ``n_pre`` [B] pads to put behind SOT."""
+
+    pixels: Tensor
+    long_ids: Tensor | None
+    short_ids: Tensor
+    n_pre: Tensor | None
+
+    def to(self, device: torch.device) -> Batch:
+        def move(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=True)
+
+        return Batch(*(move(t) for t in (self.pixels, self.long_ids, self.short_ids, self.n_pre)))  # type: ignore[arg-type]
+
+
+def batch_indices(count: int, batch_size: int, seed: int, step: int) -> tuple[int, np.ndarray]:
+    """Epoch and sample indices [batch_size] of a step: every epoch is its own permutation.
+
+    Raises:
+        ValueError: the data set is smaller than one batch.
+    """
+    per_epoch = count // batch_size
+    if per_epoch == 0:
+        raise ValueError(f"{count} samples do not fill one batch of {batch_size}")
+    epoch, place = divmod(step, per_epoch)
+    order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(count)
+    return epoch, order[place * batch_size : (place + 1) * batch_size]
+
+
+class BatchMaker:
+    """Makes the batches of a recipe from a data set with one long caption an image."""
+
+    def __init__(
+        self,
+        dataset: RetrievalDataset,
+        recipe: Recipe,
+        transform: Callable[[object], Tensor],
+        split_sentences: Callable[[str], Sequence[str]],
+        short_variant: Callable[[int, int], str] | None = None,
+    ) -> None:
+        """``short_variant(index, epoch)`` gives the data set's short captions, for objective "clip"."""
+        self.dataset = dataset
+        self.recipe = recipe
+        self.transform = transform
+        self.split_sentences = split_sentences
+        self.short_variant = short_variant
+        self.tokenize = clip_tokenizer(recipe.context_length)
+
+    def __len__(self) -> int:
+        return len(self.dataset.captions)
+
+    def _sentences(self, index: int) -> Sequence[str]:
+        if self.dataset.sentences is not None:
+            return self.dataset.sentences[index]
+        return self.split_sentences(self.dataset.captions[index])
+
+    def _short_text(self, index: int, epoch: int) -> str:
+        recipe = self.recipe
+        if recipe.objective == "clip":
+            assert self.short_variant is not None
+            return self.short_variant(index, epoch)
+        if recipe.short_rule == "first-stop":
+            return text_before_first_stop(self.dataset.captions[index])
+        stream = sample_stream(recipe.seed, epoch, index)
+        return " ".join(
+            debias_sentences(self._sentences(index), stream, recipe.drop_summary, recipe.sample_sentences)
+        )
+
+    def texts(self, index: int, epoch: int) -> tuple[str, str]:
+        """The long and the short caption of a sample in an epoch."""
+        return self.dataset.captions[index].replace("\n", " "), self._short_text(index, epoch)
+
+    def batch(self, indices: Sequence[int], epoch: int) -> Batch:
+        """The batch of these samples in this epoch."""
+        recipe = self.recipe
+        pixels = torch.stack(
+            [self.transform(self.dataset.load_image(int(self.dataset.caption_image[i]))) for i in indices]
+        )
+        pairs = [self.texts(int(i), epoch) for i in indices]
+        short_ids = self.tokenize([short for _, short in pairs])
+        long_ids = self.tokenize([text for text, _ in pairs]) if recipe.objective == "long-short" else None
+        n_pre = None
+        if recipe.objective == "long-short" and recipe.short_rule == "sentences" and recipe.prefix_padding:
+            lengths = (eot_positions(short_ids) + 1).tolist()
+            n_pre = torch.tensor(
+                [
+                    prefix_length(length, recipe.context_length, sample_stream(recipe.seed + 1, epoch, int(i)))
+                    for length, i in zip(lengths, indices, strict=True)
+                ]
+            )
+        return Batch(pixels, long_ids, short_ids, n_pre)

@@ -1,0 +1,103 @@
+"""A training recipe: one small typed config, from a TOML file and command-line overrides."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from clipbias.errors import UserError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training. Units: learning rate per step, steps in optimiser steps."""
+
+    name: str
+    objective: str  # "clip": plain InfoNCE on short captions; "long-short": Long-CLIP's two losses
+    context_length: int = 248
+    keep_positions: int = 20
+    short_rule: str = "sentences"  # "first-stop": Long-CLIP's rule; "sentences": the switches below
+    drop_summary: bool = True
+    sample_sentences: bool = True
+    prefix_padding: bool = True
+    weight_long: float = 0.9
+    weight_short: float = 0.1
+    pca_dim: int = 32
+    label_smoothing: float = 0.1
+    batch_size: int = 256
+    epochs: float = 3.0
+    steps: int = 0  # overrides epochs where positive
+    lr: float = 1e-6
+    weight_decay: float = 1e-2
+    warmup: int = 200
+    max_logit_scale: float = 100.0
+    clip_gradient: float = 0.0  # largest gradient norm; 0 leaves gradients alone
+    precision: str = "fp32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "objective": ("clip", "long-short"),
+            "short_rule": ("first-stop", "sentences"),
+            "precision": ("fp32", "bf16", "fp16"),
+        }
+        for key, options in allowed.items():
+            if getattr(self, key) not in options:
+                raise UserError(f"recipe {self.name}: {key} = {getattr(self, key)!r} is not one of {', '.join(options)}")
+        for key in ("batch_size", "lr", "context_length", "pca_dim"):
+            if not getattr(self, key) > 0:
+                raise UserError(f"recipe {self.name}: {key} = {getattr(self, key)!r} must be positive")
+
+    def override(self, **changes: object) -> Recipe:
+        """A copy with some fields changed; texts are read as the field's type.
+
+        Raises:
+            UserError: no such field, or a value that does not fit.
+        """
+        types = {f.name: type(getattr(self, f.name)) for f in fields(self)}
+        out: dict[str, object] = {}
+        for key, value in changes.items():
+            if key not in types:
+                raise UserError(f"a recipe has no setting {key!r}; it has {', '.join(types)}")
+            try:
+                out[key] = _read(value, types[key])
+            except ValueError as error:
+                raise UserError(f"recipe setting {key} = {value!r}: {error}") from error
+        return replace(self, **out)  # type: ignore[arg-type]
+
+    def to_toml(self) -> str:
+        """The recipe as a TOML text that `read_recipe` takes back."""
+        lines = []
+        for key, value in asdict(self).items():
+            text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
+            lines.append(f"{key} = {text}\n")
+        return "".join(lines)
+
+
+def _read(value: object, kind: type) -> object:
+    if kind is bool and isinstance(value, str):
+        if value.lower() not in ("true", "false"):
+            raise ValueError("must be true or false")
+        return value.lower() == "true"
+    if kind is int and isinstance(value, float) and not value.is_integer():
+        raise ValueError("must be a whole number")
+    if kind is bool and not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return kind(value)  # type: ignore[call-arg]
+
+
+def read_recipe(path: Path, base: Recipe) -> Recipe:
+    """``base`` with the settings of a TOML file.
+
+    Raises:
+        UserError: the file cannot be read, is no TOML, or has a setting that does not fit.
+    """
+    try:
+        settings = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path}: not a readable recipe: {error}") from error
+    try:
+        return base.override(**settings)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error

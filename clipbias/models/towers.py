@@ -1,0 +1,133 @@
+"""Forward passes through open_clip's text towers that skip what the feature cannot see.
+
+In a causal tower the feature is read at EOT, so tokens behind it cost time and change nothing:
+a batch is cut at its longest EOT. Pad ids placed *between* SOT and the text (DeBias-CLIP,
+section 3) are the same for every caption, so their hidden states are computed once for the batch
+and shared. Both are exact up to rounding; non-causal towers are never trimmed.
+
+Shapes: B captions, L tokens, W width, H heads.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SOT, EOT, PAD = 49406, 49407, 0
+
+
+def is_causal(tower: nn.Module) -> bool:
+    """Whether the tower is causal and pools at EOT, so that trimming is exact."""
+    return getattr(tower, "attn_mask", None) is not None and getattr(tower, "pool_type", "") in ("argmax", "eos")
+
+
+def eot_positions(ids: Tensor) -> Tensor:
+    """Position [B] of the one EOT of each row of ``ids`` [B, L].
+
+    Raises:
+        ValueError: a row has no EOT; its feature would silently be read elsewhere.
+    """
+    hit = ids == EOT
+    if not bool(hit.any(dim=1).all()):
+        row = int((~hit.any(dim=1)).nonzero()[0])
+        raise ValueError(f"row {row} of the token ids has no end-of-text token ({EOT})")
+    return hit.int().argmax(dim=1)
+
+
+def _qkv(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values [B, H, L, W/H] of one residual block for ``x`` [B, L, W]."""
+    heads = block.attn.num_heads
+    projected = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
+    q, k, v = projected.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    return q, k, v
+
+
+def _finish_block(block: nn.Module, x: Tensor, mixed: Tensor) -> Tensor:
+    """Output projection and MLP of one block; ``mixed`` [B, H, L, W/H] is the attention's result."""
+    x = x + block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2)))
+    return x + block.ls_2(block.mlp(block.ln_2(x)))
+
+
+def _project(tower: nn.Module, pooled: Tensor) -> Tensor:
+    projection = tower.text_projection
+    if projection is None:
+        return pooled
+    return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+
+
+def causal_features(tower: nn.Module, ids: Tensor, positions: Tensor | None = None) -> Tensor:
+    """Projected, not yet normalised features [B, D] of a causal tower, cut at the longest EOT.
+
+    Args:
+        tower: an open_clip ``TextTransformer`` for which `is_causal` holds.
+        ids: token ids [B, L], one EOT a row.
+        positions: position table [>= L, W] to use instead of the tower's own.
+    """
+    end = eot_positions(ids)
+    ids = ids[:, : int(end.max()) + 1]
+    table = tower.positional_embedding if positions is None else positions
+    x = tower.token_embedding(ids) + table[: ids.shape[1]]
+    for block in tower.transformer.resblocks:
+        q, k, v = _qkv(block, x)
+        x = _finish_block(block, x, F.scaled_dot_product_attention(q, k, v, is_causal=True))
+    pooled = x[torch.arange(len(ids), device=ids.device), end]
+    return _project(tower, tower.ln_final(pooled))
+
+
+def prefixed_features(tower: nn.Module, ids: Tensor, n_pre: Tensor, positions: Tensor | None = None) -> Tensor:
+    """Features [B, D] of ``[SOT, PAD * n_pre, text, EOT]`` without running the pads B times.
+
+    Equal to `causal_features` on the padded ids: in a causal tower the states of SOT and of the
+    pads behind it depend on nothing that follows, so one row serves the whole batch.
+
+    Args:
+        tower: a causal ``TextTransformer``.
+        ids: ``[SOT, text, EOT, pads]`` [B, L], not yet shifted.
+        n_pre: how many pads to put behind SOT [B]; ``n_pre + text`` must fit the position table.
+        positions: position table to use instead of the tower's own.
+    """
+    end = eot_positions(ids)
+    table = tower.positional_embedding if positions is None else positions
+    own = ids[:, 1 : int(end.max()) + 1]
+    shared = torch.full((1, 1 + int(n_pre.max())), PAD, dtype=ids.dtype, device=ids.device)
+    shared[0, 0] = SOT
+    count, length = own.shape
+    width = shared.shape[1]
+    steps = torch.arange(length, device=ids.device)
+    # Rows behind a caption's EOT may point past the table; they are never read, so clamping is safe.
+    place = (1 + n_pre[:, None] + steps[None]).clamp(max=len(table) - 1)
+    x = tower.token_embedding(own) + table[place]
+    prefix = tower.token_embedding(shared) + table[:width]
+    sees_prefix = torch.arange(width, device=ids.device)[None] <= n_pre[:, None]
+    sees_own = steps[None] <= steps[:, None]
+    mask = torch.cat(
+        [sees_prefix[:, None, :].expand(-1, length, -1), sees_own[None].expand(count, -1, -1)], dim=2
+    )[:, None]
+    for block in tower.transformer.resblocks:
+        pq, pk, pv = _qkv(block, prefix)
+        q, k, v = _qkv(block, x)
+        keys = torch.cat([pk.expand(count, -1, -1, -1), k], dim=2)
+        values = torch.cat([pv.expand(count, -1, -1, -1), v], dim=2)
+        x = _finish_block(block, x, F.scaled_dot_product_attention(q, keys, values, attn_mask=mask))
+        prefix = _finish_block(block, prefix, F.scaled_dot_product_attention(pq, pk, pv, is_causal=True))
+    pooled = x[torch.arange(count, device=ids.device), end - 1]
+    return _project(tower, tower.ln_final(pooled))
+
+
+def bucketed_features(
+    tower: nn.Module,
+    ids: Tensor,
+    n_pre: Tensor | None = None,
+    positions: Tensor | None = None,
+    buckets: int = 4,
+) -> Tensor:
+    """`causal_features` or, with ``n_pre``, `prefixed_features`, in ``buckets`` groups of like length."""
+    order = torch.argsort(eot_positions(ids), stable=True)
+    parts = []
+    for rows in order.chunk(buckets):
+        if n_pre is None:
+            parts.append(causal_features(tower, ids[rows], positions))
+        else:
+            parts.append(prefixed_features(tower, ids[rows], n_pre[rows], positions))
+    return torch.cat(parts)[torch.argsort(order)]

@@ -1,0 +1,13 @@
+"""Where the files that ship beside the code lie: probe specs and leaderboards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+
+
+def shipped(folder: str) -> Path:
+    """The folder ``probes`` or ``leaderboards``: inside an installed wheel, else in the source tree."""
+    installed = _PACKAGE / "_shipped" / folder
+    return installed if installed.is_dir() else _PACKAGE.parent / folder
