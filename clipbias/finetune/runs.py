@@ -1,0 +1,114 @@
+"""Putting a training together: base model, data, recipe; then the export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from clipbias.data.dataset import RetrievalDataset
+from clipbias.errors import UserError
+from clipbias.finetune.batches import BatchMaker
+from clipbias.finetune.model import TrainModel
+from clipbias.finetune.positions import stretch_positions
+from clipbias.finetune.recipe import Recipe
+from clipbias.finetune.train import Progress, train, training_pixels
+from clipbias.models.build import clip_transform
+from clipbias.models.nano import NANO_SHAPE, nano_clip
+
+
+def _keep_seen_tokens(clip: nn.Module, maker: BatchMaker) -> None:
+    """Zero the token rows that no training caption can use, so that only the others need storing."""
+    seen: set[int] = set()
+    for start in range(0, min(len(maker), 4000), 500):
+        for epoch in range(2):
+            texts = [maker.texts(i, epoch) for i in range(start, start + 500)]
+            seen |= set(maker.tokenize([t for pair in texts for t in pair]).unique().tolist())
+    with torch.no_grad():
+        weight = clip.text.token_embedding.weight
+        unseen = torch.ones(len(weight), dtype=torch.bool)
+        unseen[sorted(seen)] = False
+        weight[unseen] = 0
+
+
+def pretrain_nano(recipe: Recipe, out: Path, resume: bool = False, progress: Progress | None = None) -> TrainModel:
+    """Train a nano CLIP from scratch on the short captions of the embedded world.
+
+    Args:
+        recipe: `recipes.PRETRAIN_NANO` or a variation.
+        out: the run's folder.
+        resume: continue an interrupted run.
+        progress: called after each step.
+    """
+    from clipbias.data.scenes import load_scenes
+    from clipbias.scenes import sample_scene, short_caption
+
+    dataset = training_pixels(load_scenes(split="train"))
+
+    def short_variant(index: int, epoch: int) -> str:
+        return short_caption(sample_scene("train", index), epoch)
+
+    maker = BatchMaker(dataset, recipe, clip_transform(NANO_SHAPE.image_size), _no_splitter, short_variant)
+    torch.manual_seed(recipe.seed)
+    clip = nano_clip()
+    _keep_seen_tokens(clip, maker)
+    model = TrainModel(clip, keep=None)
+    train(model, maker, recipe, out, resume=resume, progress=progress)
+    return model
+
+
+def _no_splitter(caption: str) -> list[str]:
+    raise AssertionError("the embedded captions know their sentences")
+
+
+def stretched_model(clip: nn.Module, recipe: Recipe) -> TrainModel:
+    """The base with its position table stretched to the recipe's context, ready to be fine-tuned.
+
+    Raises:
+        UserError: the stretch does not lead to the context length asked for.
+    """
+    text = clip.text
+    table = text.positional_embedding.detach()
+    if len(table) != recipe.context_length:
+        keep = recipe.keep_positions
+        factor, rest = divmod(recipe.context_length - keep, max(1, len(table) - keep))
+        if rest or factor < 2:
+            raise UserError(
+                f"context_length {recipe.context_length} cannot be reached from {len(table)} positions keeping {keep}: "
+                f"choose {keep} + n * {len(table) - keep}"
+            )
+        text.positional_embedding = nn.Parameter(stretch_positions(table, keep, factor))
+        text.context_length = text.num_pos = recipe.context_length
+        text.attn_mask = text.build_causal_mask()
+        clip.context_length = recipe.context_length
+    return TrainModel(clip, recipe.keep_positions)
+
+
+def finetune(
+    clip: nn.Module,
+    dataset: RetrievalDataset,
+    recipe: Recipe,
+    out: Path,
+    image_size: int,
+    split_sentences: Callable[[str], list[str]],
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> TrainModel:
+    """Fine-tune a CLIP on long captions by a recipe (Long-CLIP's, DeBias-CLIP's or a step between).
+
+    Args:
+        clip: open_clip ``CustomTextCLIP`` with its original positions; trained in place.
+        dataset: one long caption an image.
+        recipe: the recipe.
+        out: the run's folder.
+        image_size: side of the model's input in pixels.
+        split_sentences: used where the data set does not know its sentences.
+        resume: continue an interrupted run.
+        progress: called after each step.
+    """
+    maker = BatchMaker(dataset, recipe, clip_transform(image_size), split_sentences)
+    model = stretched_model(clip, recipe)
+    train(model, maker, recipe, out, resume=resume, progress=progress)
+    return model
