@@ -1,0 +1,92 @@
+"""Reading checkpoints that may come from anybody: tensors only, nothing is executed."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from clipbias.errors import UserError
+from clipbias.models.families import FAMILIES
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The state dict in a ``.safetensors`` or ``.pt`` file, without any ``module.`` prefix.
+
+    Raises:
+        UserError: not there, empty, cut short, or asking for more than tensors; the line names the file.
+    """
+    try:
+        if not path.is_file():
+            raise UserError(f"{path}: no such file")
+        if path.stat().st_size == 0:
+            raise UserError(f"{path}: the file is empty")
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content: object = load_file(path)
+        else:
+            if zipfile.is_zipfile(path) and _is_torchscript(path):
+                raise UserError(
+                    f"{path}: a TorchScript archive holds code, which is never run; pass the model's plain state dict"
+                )
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: refused, it asks for more than tensors or is damaged ({reason})") from error
+    except Exception as error:
+        # A damaged archive fails in as many ways as there are bytes to damage.
+        raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__}: {str(error).splitlines()[0][:120]})") from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{path}: expected a state dict, found {type(content).__name__}")
+    state = {str(k).removeprefix("module."): v for k, v in content.items() if isinstance(v, Tensor)}
+    for key, value in state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise UserError(f"{path}: {key} holds NaN or infinite values")
+    return state
+
+
+def _is_torchscript(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(name.split("/")[1:2] == ["code"] for name in archive.namelist())
+
+
+def family_reader(family: str) -> ModuleType:
+    """The reader module of a family."""
+    return importlib.import_module(FAMILIES[family])
+
+
+def recognise(state: Mapping[str, Tensor], path: Path) -> tuple[str, str]:
+    """The family of a state dict, and why.
+
+    Raises:
+        UserError: no family knows these keys.
+    """
+    for family in FAMILIES:
+        reason = family_reader(family).recognise(state)
+        if reason is not None:
+            return family, reason
+    some = ", ".join(list(state)[:3])
+    raise UserError(f"{path}: no known family has these keys ({some}, ...); known: {', '.join(FAMILIES)}")
+
+
+def state_fingerprint(state: Mapping[str, Tensor], options: Mapping[str, str]) -> str:
+    """SHA-256 (first 16 hex digits) over names, shapes, types and bytes of the tensors, and the options."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        tensor = state[key].contiguous()
+        digest.update(f"{key}|{tuple(tensor.shape)}|{tensor.dtype}\n".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy())
+    digest.update(repr(sorted(options.items())).encode())
+    return digest.hexdigest()[:16]
