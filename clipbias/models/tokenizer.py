@@ -18,10 +18,15 @@ def _bpe():
     return SimpleTokenizer()
 
 
-def clip_token_lists(texts: Sequence[str]) -> list[list[int]]:
+@lru_cache(maxsize=1 << 16)
+def _token_ids(text: str) -> tuple[int, ...]:
+    # Kept, because a run tokenises the same texts for every model, and once more to count what is cut.
+    return tuple(_bpe().encode(text))
+
+
+def clip_token_lists(texts: Sequence[str]) -> list[tuple[int, ...]]:
     """Token ids of each text without SOT and EOT, uncut (ftfy, html unescape, lower case, CLIP BPE)."""
-    bpe = _bpe()
-    return [bpe.encode(text) for text in texts]
+    return [_token_ids(text) for text in texts]
 
 
 def pack_ids(tokens: Sequence[Sequence[int]], context_length: int) -> Tensor:

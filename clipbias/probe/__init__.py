@@ -1,0 +1,1 @@
+"""Probes: perturb captions, encode, rank, and say what changed and how surely."""

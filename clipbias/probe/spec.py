@@ -1,0 +1,166 @@
+"""Probe specs: a TOML file that says which perturbations to measure."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipbias.errors import UserError
+from clipbias.probe.transforms import Sentences, check_call
+from clipbias.shipped import shipped
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way to perturb captions: a chain of (transform, parameters)."""
+
+    name: str
+    chain: tuple[tuple[str, dict[str, object]], ...]
+    x: float | None = None
+
+    def apply(self, sentences: Sentences) -> Sentences | None:
+        """The perturbed sentences, or None where a transform cannot apply."""
+        current: Sentences | None = sentences
+        for name, parameters in self.chain:
+            if current is None:
+                return None
+            current = check_call(name, parameters)(current, **parameters)
+        return current
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A question about a model, as its file states it; ``suite`` names other probes instead."""
+
+    name: str
+    title: str
+    question: str
+    figure: str
+    baseline: str
+    conditions: tuple[Condition, ...]
+    text: str
+    suite: tuple[str, ...] = ()
+
+
+_KEYS = {"name", "title", "question", "figure", "baseline", "condition", "suite"}
+_CONDITION_KEYS = {"name", "x", "transforms"}
+
+
+def read_probe(path: Path) -> Probe:
+    """Read and check a spec.
+
+    Raises:
+        UserError: not readable, no TOML, or a mistake; the line says file, line and key.
+    """
+    try:
+        text = path.read_text("utf-8")
+        content = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a probe: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: {error}") from error
+    try:
+        return _probe(content, text)
+    except _Mistake as mistake:
+        raise UserError(f"{path}, line {_line_of(text, mistake.key, mistake.near)}: {mistake}") from mistake
+
+
+class _Mistake(Exception):
+    def __init__(self, key: str, message: str, near: str = "") -> None:
+        super().__init__(f"{key}: {message}")
+        self.key, self.near = key, near
+
+
+def _line_of(text: str, key: str, near: str) -> int:
+    """The line of ``key``, looked for from the line that holds ``near`` on."""
+    lines = text.splitlines()
+    start = next((i for i, line in enumerate(lines) if near and near in line), 0)
+    return next((i + 1 for i in range(start, len(lines)) if key in lines[i]), start + 1)
+
+
+def _text(table: dict[str, object], key: str, near: str = "") -> str:
+    value = table.get(key)
+    if not isinstance(value, str) or not value:
+        raise _Mistake(key, "a text is needed here", near)
+    return value
+
+
+def _probe(content: dict[str, object], text: str) -> Probe:
+    for key in content:
+        if key not in _KEYS:
+            raise _Mistake(key, f"no such key; a probe has {', '.join(sorted(_KEYS))}")
+    name = _text(content, "name")
+    suite = content.get("suite", [])
+    if not isinstance(suite, list) or not all(isinstance(s, str) for s in suite):
+        raise _Mistake("suite", "a list of probe names is needed here")
+    tables = content.get("condition", [])
+    if not isinstance(tables, list) or bool(tables) == bool(suite):
+        raise _Mistake("condition", "a probe has either conditions or a suite")
+    conditions = tuple(_condition(table) for table in tables)
+    names = [c.name for c in conditions]
+    for twice in {n for n in names if names.count(n) > 1}:
+        raise _Mistake(twice, "two conditions have this name")
+    baseline = "" if suite else _text(content, "baseline")
+    if not suite and baseline not in names:
+        raise _Mistake("baseline", f"{baseline!r} is none of the conditions {', '.join(names)}")
+    return Probe(
+        name=name,
+        title=_text(content, "title"),
+        question=_text(content, "question"),
+        figure=str(content.get("figure", "")),
+        baseline=baseline,
+        conditions=conditions,
+        text=text,
+        suite=tuple(suite),
+    )
+
+
+def _condition(table: object) -> Condition:
+    if not isinstance(table, dict):
+        raise _Mistake("condition", "write it as [[condition]]")
+    name = _text(table, "name")
+    near = f'"{name}"'
+    for key in table:
+        if key not in _CONDITION_KEYS:
+            raise _Mistake(key, f"no such key; a condition has {', '.join(sorted(_CONDITION_KEYS))}", near)
+    x = table.get("x")
+    if x is not None and (isinstance(x, bool) or not isinstance(x, (int, float))):
+        raise _Mistake("x", "a number is needed here", near)
+    steps = table.get("transforms", [])
+    if not isinstance(steps, list):
+        raise _Mistake("transforms", "a list is needed here", near)
+    chain = []
+    for step in steps:
+        if not isinstance(step, dict) or not isinstance(step.get("name"), str):
+            raise _Mistake("transforms", 'each is written as {name = "...", ...}', near)
+        parameters = {k: v for k, v in step.items() if k != "name"}
+        try:
+            check_call(step["name"], parameters)
+        except UserError as error:
+            raise _Mistake("transforms", str(error), near) from error
+        chain.append((step["name"], parameters))
+    return Condition(name, tuple(chain), None if x is None else float(x))
+
+
+def shipped_probes() -> dict[str, Path]:
+    """The specs that come with clipbias, by name."""
+    return {path.stem: path for path in sorted(shipped("probes").glob("*.toml"))}
+
+
+def find_probes(name: str) -> list[Probe]:
+    """The probes that a name, a path to a TOML file or "all" stands for, suites resolved.
+
+    Raises:
+        UserError: no such probe.
+    """
+    known = shipped_probes()
+    if name == "all":
+        return [p for p in map(read_probe, known.values()) if not p.suite]
+    if name.endswith(".toml"):
+        probe = read_probe(Path(name))
+    elif name in known:
+        probe = read_probe(known[name])
+    else:
+        raise UserError(f"no probe is called {name!r}; there are {', '.join(known)}, all, or a path to a .toml file")
+    return [p for member in probe.suite for p in find_probes(member)] if probe.suite else [probe]

@@ -1,0 +1,99 @@
+"""Caption perturbations: pure functions on a caption's sentences, registered by name.
+
+A transform takes a tuple of sentences and returns another, or None where it cannot apply: such a
+caption stays as it was and counts as not eligible.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Callable
+
+from clipbias.errors import UserError
+from clipbias.registry import Registry
+
+Sentences = tuple[str, ...]
+Transform = Callable[..., Sentences | None]
+
+TRANSFORMS: Registry[Transform] = Registry("transform", "clipbias.transforms")
+
+
+def register_transform(function: Transform) -> Transform:
+    """Register a transform under its own name."""
+    TRANSFORMS.add(function.__name__, function)
+    return function
+
+
+@register_transform
+def keep_first(sentences: Sentences, n: int) -> Sentences:
+    """The first ``n`` sentences; a shorter caption is kept whole."""
+    return sentences[:n]
+
+
+@register_transform
+def drop(sentences: Sentences, k: int) -> Sentences | None:
+    """Without sentence ``k`` (from 1); not for captions that end before it or would be empty."""
+    if len(sentences) < max(k, 2):
+        return None
+    return sentences[: k - 1] + sentences[k:]
+
+
+@register_transform
+def swap(sentences: Sentences, i: int, j: int) -> Sentences | None:
+    """Sentences ``i`` and ``j`` (from 1) exchanged; not for captions that end before either."""
+    if len(sentences) < max(i, j):
+        return None
+    out = list(sentences)
+    out[i - 1], out[j - 1] = out[j - 1], out[i - 1]
+    return tuple(out)
+
+
+@register_transform
+def pad(sentences: Sentences, text: str, n: int, where: str = "before") -> Sentences:
+    """``n`` copies of ``text`` before, after or between the sentences (paper, Figure 2)."""
+    filler = (text,) * n
+    if where == "before":
+        return filler + sentences
+    if where == "after":
+        return sentences + filler
+    return sentences[:1] + filler + sentences[1:]
+
+
+@register_transform
+def reverse(sentences: Sentences) -> Sentences | None:
+    """The sentences from last to first; not for a single one."""
+    return sentences[::-1] if len(sentences) > 1 else None
+
+
+@register_transform
+def rotate(sentences: Sentences, by: int = 1) -> Sentences | None:
+    """The first ``by`` sentences moved to the end; not for a single sentence."""
+    if len(sentences) < 2:
+        return None
+    by %= len(sentences)
+    return sentences[by:] + sentences[:by]
+
+
+@register_transform
+def permute(sentences: Sentences, seed: int) -> Sentences | None:
+    """A random order, the same for the same seed and sentences; not for a single sentence."""
+    if len(sentences) < 2:
+        return None
+    out = list(sentences)
+    random.Random(f"{seed}/{' '.join(sentences)}").shuffle(out)
+    return tuple(out)
+
+
+def check_call(name: str, parameters: dict[str, object]) -> Transform:
+    """The transform of that name, if it takes these parameters.
+
+    Raises:
+        UserError: no such transform, or parameters that it does not take or is missing.
+    """
+    transform = TRANSFORMS[name]
+    try:
+        inspect.signature(transform).bind((), **parameters)
+    except TypeError as error:
+        raise UserError(f"transform {name}: {error}") from error
+    return transform
