@@ -5,14 +5,24 @@ A run folder ``<results>/<model>/<data>/<probe>/`` holds
 - ``run.json``: one `Run` (what was run, on what, with which versions) and how to run it again;
 - ``rows.jsonl``: one `Row` a line (condition x direction x metric x scope);
 - ``queries.parquet``: one line a query and condition, columns `QUERY_COLUMNS`;
-- ``curves.csv``: for probes that draw a curve, columns `CURVE_COLUMNS`.
 
 ``run.json`` is written last: a folder without it is an unfinished run.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipbias.errors import UserError
+from clipbias.files import atomic_path, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = 1
 
@@ -21,10 +31,6 @@ QUERY_COLUMNS = ("condition", "direction", "query", "cluster", "rank", "cosine",
 cluster: image index, the unit the bootstrap resamples, int32; rank: 1 is best, ties against the model,
 int32; cosine: with the best positive, float32; margin: cosine minus the best negative's, float32;
 eligible: the condition's transforms could be applied to this query's caption(s); affected: they changed it."""
-
-CURVE_COLUMNS = ("curve", "series", "x", "y", "low", "high", "n")
-"""curve: which curve, e.g. "attention.by_token"; series: which line in it, e.g. "layer 3";
-x, y: the point; low, high: the 95% interval, empty where there is none; n: captions behind it."""
 
 
 @dataclass(frozen=True)
@@ -102,3 +108,97 @@ class Run:
     versions: dict[str, str]  # clipbias, python, torch, open_clip, numpy, pillow
     git_commit: str  # of the clipbias source tree; "" for an installed wheel
     git_dirty: bool
+
+
+def run_folder(results: Path, model: str, data: str, probe: str) -> Path:
+    """The folder of a run; names are reduced to characters that every file system takes."""
+    return results / _safe(model) / _safe(data) / _safe(probe)
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(name).name if "/" in name else name).strip(".-") or "unnamed"
+
+
+def write_run(folder: Path, run: Run, rows: Sequence[Row], queries: pd.DataFrame) -> None:
+    """Write a run folder; ``run.json`` comes last, so that a folder with it is a whole one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (folder / "run.json").unlink(missing_ok=True)
+    write_text(folder / "rows.jsonl", "".join(json.dumps(asdict(row)) + "\n" for row in rows))
+    with atomic_path(folder / "queries.parquet") as path:
+        pq.write_table(pa.Table.from_pandas(queries[list(QUERY_COLUMNS)], preserve_index=False), path, compression="zstd")
+    write_text(folder / "run.json", json.dumps(asdict(run), indent=1) + "\n")
+
+
+def read_run(folder: Path) -> Run:
+    """The description of a finished run.
+
+    Raises:
+        UserError: none there, damaged, or of a schema that this version does not know.
+    """
+    path = folder / "run.json"
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable run ({error})") from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        found = content.get("schema") if isinstance(content, dict) else None
+        raise UserError(f"{path}: schema {found!r}; this version of clipbias reads schema {SCHEMA}")
+    try:
+        return Run(**content)
+    except TypeError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The rows of a run.
+
+    Raises:
+        UserError: not readable; the line says which.
+    """
+    path = folder / "rows.jsonl"
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(Row(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}, line {number}: not a result row: {error}") from error
+    return rows
+
+
+def read_queries(folder: Path) -> pd.DataFrame:
+    """The per-query table of a run, columns `QUERY_COLUMNS`.
+
+    Raises:
+        UserError: not readable, or other columns.
+    """
+    import pandas as pd
+
+    path = folder / "queries.parquet"
+    try:
+        frame = pd.read_parquet(path)
+    except Exception as error:
+        # Parquet readers raise a dozen types for damaged files; all mean the same here.
+        raise UserError(f"{path}: not a readable table ({type(error).__name__})") from error
+    if tuple(frame.columns) != QUERY_COLUMNS:
+        raise UserError(f"{path}: columns {', '.join(map(str, frame.columns))}; expected {', '.join(QUERY_COLUMNS)}")
+    return frame
+
+
+def find_runs(paths: Sequence[Path]) -> list[Path]:
+    """The finished run folders in and below ``paths``, sorted.
+
+    Raises:
+        UserError: a path does not exist.
+    """
+    found = set()
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path}: no such results folder; run `clipbias probe` first or name another")
+        found |= {file.parent for file in path.rglob("run.json")}
+    return sorted(found)

@@ -1,0 +1,52 @@
+"""`clipbias data`: what data sets there are, and what is in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(help="Data sets: list them, look at them.", no_args_is_help=True)
+    app.add_typer(group, name="data")
+
+    @group.command("list")
+    def list_() -> None:
+        """List the data sets that have a name."""
+        from clipbias.data.loading import DATASETS
+
+        for name in DATASETS:
+            print(name)
+
+    @group.command()
+    def show(
+        name: Annotated[str, typer.Argument(help="A data set, e.g. scenes.")],
+        index: Annotated[int, typer.Argument(help="Which image, from 0.")],
+        root: Annotated[Path | None, typer.Option(help="The data set's folder.")] = None,
+        split: Annotated[str | None, typer.Option(help="Which part of it.")] = None,
+        out: Annotated[Path, typer.Option(help="Where the picture and the caption are written.")] = Path(),
+    ) -> None:
+        """Write one image and its captions, and print the captions sentence by sentence."""
+        from clipbias.cli.console import plain
+        from clipbias.data.loading import load_dataset
+        from clipbias.data.sentences import dataset_sentences
+        from clipbias.errors import UserError
+        from clipbias.files import atomic_path, write_text
+
+        dataset = load_dataset(name, root=root, split=split)
+        if not 0 <= index < len(dataset.image_names):
+            raise UserError(f"{name}, split {dataset.split}: images are numbered 0 to {len(dataset.image_names) - 1}, not {index}")
+        image = dataset.load_image(index)
+        stem = f"{dataset.name}_{dataset.split}_{index}"
+        mine = [k for k, owner in enumerate(dataset.caption_image) if owner == index]
+        with atomic_path(out / f"{stem}.png") as path:
+            image.save(path, format="PNG")
+        write_text(out / f"{stem}.txt", "".join(dataset.captions[k] + "\n" for k in mine))
+        sentences = dataset_sentences(dataset)
+        for k in mine:
+            for number, sentence in enumerate(sentences[k], 1):
+                print(f"{number}. {plain(sentence)}")
+        print(f"written: {out / f'{stem}.png'} and {out / f'{stem}.txt'}")

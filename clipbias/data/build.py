@@ -1,0 +1,145 @@
+"""From what a reader found to a checked `RetrievalDataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipbias.data.dataset import RetrievalDataset
+from clipbias.data.images import FileImages, SomeImages, safe_name
+from clipbias.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_CAPTION = 100_000
+"""Characters; the longest real caption of the known sets has under 10,000."""
+
+
+def clean_caption(text: object, where: str) -> str:
+    """A caption without white space at its ends.
+
+    Args:
+        text: as read.
+        where: file and place, for the message.
+
+    Raises:
+        UserError: not a text, longer than `MAX_CAPTION`, with a NUL byte or half a surrogate pair.
+    """
+    if not isinstance(text, str):
+        raise UserError(f"{where}: the caption is {type(text).__name__}, not text")
+    if len(text) > MAX_CAPTION:
+        raise UserError(f"{where}: the caption has {len(text):,} characters (limit {MAX_CAPTION:,}); is it a caption?")
+    if "\0" in text:
+        raise UserError(f"{where}: the caption holds a NUL byte; the file is damaged or not text")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{where}: the caption is not valid Unicode (half a surrogate pair); mend the file") from error
+    return text.strip()
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 text file, with or without a byte order mark.
+
+    Raises:
+        UserError: missing, or not UTF-8 (names the byte).
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: missing") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, error) from error
+
+
+def not_utf8(path: Path, error: UnicodeDecodeError, line: int | None = None) -> UserError:
+    """The error that says where a file stops being UTF-8."""
+    place = f"byte {error.start:,}" if line is None else f"line {line:,}"
+    return UserError(f"{path}: not UTF-8 text at {place} (0x{error.object[error.start]:02x}); convert the file to UTF-8")
+
+
+def build_dataset(
+    name: str,
+    split: str,
+    protocol: str,
+    pairs: Iterable[tuple[object, object, str]],
+    root: Path,
+    *,
+    upright: bool = True,
+    follow_links: bool = False,
+    load_image: Callable[[int], Image.Image] | None = None,
+) -> RetrievalDataset:
+    """A data set from (image name, caption, where it was read) triples.
+
+    Images keep the order of their first caption; captions keep theirs.
+
+    Args:
+        name: the registered name, or the path the user gave.
+        split: which part.
+        protocol: in words; ``{images}`` and ``{captions}`` are filled in.
+        pairs: one a caption, names relative to ``root``.
+        root: the folder of the images.
+        upright: see `open_image`.
+        follow_links: see `inside`.
+        load_image: for images that are not files below ``root``.
+
+    Raises:
+        UserError: a name or a caption is refused, or there is no pair at all.
+    """
+    number: dict[str, int] = {}
+    captions, owner = [], []
+    for image, caption, where in pairs:
+        key = safe_name(image, where)
+        captions.append(clean_caption(caption, where))
+        owner.append(number.setdefault(key, len(number)))
+    if not captions:
+        raise UserError(f"{name}: no captions in {root}, split {split!r}")
+    names = list(number)
+    if not upright:
+        protocol += "; EXIF orientation ignored"
+    return RetrievalDataset(
+        name=name,
+        split=split,
+        protocol=protocol.format(images=f"{len(names):,}", captions=f"{len(captions):,}"),
+        image_names=names,
+        load_image=load_image or FileImages(root.resolve(), names, upright, follow_links),
+        captions=captions,
+        caption_image=np.array(owner, dtype=np.int64),
+    )
+
+
+def without_images(dataset: RetrievalDataset, indices: Sequence[int]) -> RetrievalDataset:
+    """The data set without some images and their captions; their names go to ``skipped``.
+
+    Raises:
+        UserError: nothing would be left.
+    """
+    if len(indices) == 0:
+        return dataset
+    keep_image = np.ones(len(dataset.image_names), dtype=bool)
+    keep_image[list(indices)] = False
+    kept = np.flatnonzero(keep_image)
+    if len(kept) == 0:
+        raise UserError(f"{dataset.name}: no image can be read; run `clipbias data check` to see why")
+    keep_caption = np.flatnonzero(keep_image[dataset.caption_image])
+    renumbered = np.cumsum(keep_image) - 1
+    short = dataset.short_captions
+    return RetrievalDataset(
+        name=dataset.name,
+        split=dataset.split,
+        protocol=f"{dataset.protocol}; {len(keep_image) - len(kept):,} unreadable images left out with their captions",
+        image_names=[dataset.image_names[i] for i in kept],
+        load_image=SomeImages(dataset.load_image, kept.tolist()),
+        captions=[dataset.captions[i] for i in keep_caption],
+        caption_image=renumbered[dataset.caption_image[keep_caption]].astype(np.int64),
+        sentences=None if dataset.sentences is None else [dataset.sentences[i] for i in keep_caption],
+        short_captions=None if short is None else [short[i] for i in kept],
+        skipped=(*dataset.skipped, *(dataset.image_names[i] for i in np.flatnonzero(~keep_image))),
+    )

@@ -1,0 +1,242 @@
+"""Image files that may come from anybody: found inside their folder, decoded within limits, checked in bulk.
+
+Orientation. The public evaluation code of the CLIP family opens files with Pillow and does not apply the
+EXIF orientation; a viewer does. Here images are upright unless ``upright=False`` is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+from clipbias.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from clipbias.data.dataset import RetrievalDataset
+
+MAX_PIXELS = 100_000_000
+"""More is refused before decoding: 100 million pixels are 300 MB in memory."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+"""What Pillow may decode; formats that start other programs (EPS) or hold documents (PDF) are not among them."""
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif"})
+
+
+def safe_name(name: object, where: str) -> str:
+    """``name`` as a relative path below a data folder, with forward slashes.
+
+    Args:
+        name: as read from an annotation file.
+        where: file and place, for the message.
+
+    Raises:
+        UserError: not a text, empty, absolute, with ``..``, or with a NUL byte.
+    """
+    if not isinstance(name, str) or not name.strip("/. "):
+        raise UserError(f"{where}: {name!r} is not the name of an image file")
+    path = name.replace("\\", "/")
+    if "\0" in path or not path.isprintable() or path.startswith("/") or path[1:2] == ":" or ".." in path.split("/"):
+        raise UserError(f"{where}: the image name {name[:100]!r} leads out of the data folder or is no file name; not read")
+    return str(PurePosixPath(path))
+
+
+def inside(root: Path, name: str, follow_links: bool = False) -> Path:
+    """``root / name`` where that stays inside ``root``, links included.
+
+    Args:
+        root: the data set's folder; may itself be a link.
+        name: a relative path, see `safe_name`.
+        follow_links: allow links below ``root`` that lead elsewhere, for folders one has linked oneself.
+
+    Raises:
+        UserError: the name leads out of the folder.
+    """
+    path = root / safe_name(name, str(root))
+    if not follow_links:
+        try:
+            contained = path.resolve().is_relative_to(root.resolve())
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"{name!r} below {root} cannot be resolved ({error})") from error
+        if not contained:
+            raise UserError(
+                f"{name!r} is a link that leads out of the data folder {root}; it is not read "
+                "(the option follow_links=true allows it)"
+            )
+    return path
+
+
+def open_image(source: Path | BinaryIO, upright: bool = True, label: str = "") -> Image.Image:
+    """One decoded image in RGB.
+
+    Args:
+        source: a file's path, or its bytes as a binary file.
+        upright: apply the EXIF orientation.
+        label: what messages call it; default the path.
+
+    Raises:
+        UserError: not there, not a regular file, no image in one of `FORMATS`, damaged, or above `MAX_PIXELS`.
+    """
+    from PIL import ImageOps
+
+    with _opened(source, label) as image:
+        return (ImageOps.exif_transpose(image) if upright else image).convert("RGB")
+
+
+class _opened:
+    """Context of an image whose header was read; whatever goes wrong inside becomes one `UserError`."""
+
+    def __init__(self, source: Path | BinaryIO, label: str) -> None:
+        self.source = source
+        self.label = label or str(source)
+        self._warnings = warnings.catch_warnings()
+        self._image: Image.Image | None = None
+
+    def __enter__(self) -> Image.Image:
+        from PIL import Image
+
+        self._warnings.__enter__()
+        # Size is judged below, for every size alike; odd EXIF data and palettes are no news to the user.
+        warnings.simplefilter("ignore")
+        try:
+            if isinstance(self.source, Path) and not stat.S_ISREG(os.stat(self.source).st_mode):
+                raise UserError(f"{self.label}: not a regular file")
+            self._image = Image.open(self.source, formats=FORMATS)
+            width, height = self._image.size
+            if width * height > MAX_PIXELS:
+                raise UserError(f"{self.label}: {width:,} x {height:,} pixels are refused (limit {MAX_PIXELS:,} in all)")
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return self._image
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if self._image is not None:
+            self._image.close()
+        self._warnings.__exit__(None, None, None)
+        if isinstance(error, FileNotFoundError):
+            raise UserError(f"{self.label}: missing") from error
+        # A decoder fed with hostile bytes raises nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
+        if isinstance(error, Exception) and not isinstance(error, UserError):
+            raise UserError(f"{self.label}: unreadable image ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    if type(error).__name__ == "UnidentifiedImageError":
+        return "not an image in a known format"
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+
+
+@dataclass(frozen=True)
+class FileImages:
+    """``load_image`` of data sets whose images are files; can be sent to worker processes."""
+
+    root: Path
+    names: Sequence[str]
+    upright: bool = True
+    follow_links: bool = False
+
+    def __call__(self, index: int) -> Image.Image:
+        return open_image(inside(self.root, self.names[index], self.follow_links), self.upright)
+
+    def check(self, index: int) -> None:
+        """Raise what ``self(index)`` would raise, at the cost of a reduced decoding."""
+        verify_image(inside(self.root, self.names[index], self.follow_links))
+
+
+@dataclass(frozen=True)
+class SomeImages:
+    """Images ``kept`` of another loader."""
+
+    load: Callable[[int], Image.Image]
+    kept: Sequence[int]
+
+    def __call__(self, index: int) -> Image.Image:
+        return self.load(self.kept[index])
+
+    def check(self, index: int) -> None:
+        """See `FileImages.check`."""
+        _check_one(self.load, self.kept[index])
+
+
+def verify_image(source: Path | BinaryIO, label: str = "") -> None:
+    """Decode all of a file's data and keep nothing; a JPEG is decoded at an eighth of its size.
+
+    Raises:
+        UserError: as `open_image`.
+    """
+    with _opened(source, label) as image:
+        image.draft(None, (image.width // 8, image.height // 8))
+        image.load()
+
+
+def read_bytes_image(data: bytes, label: str, upright: bool = True) -> Image.Image:
+    """`open_image` of bytes in memory."""
+    return open_image(BytesIO(data), upright, label)
+
+
+class BadImage(NamedTuple):
+    """An image that cannot be read: its index in the data set, its name, and why."""
+
+    index: int
+    name: str
+    reason: str
+
+
+def _check_one(load: Callable[[int], object], index: int) -> None:
+    getattr(load, "check", load)(index)
+
+
+def find_bad_images(
+    dataset: RetrievalDataset,
+    indices: Iterable[int] | None = None,
+    workers: int | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[BadImage]:
+    """Every image that is missing, unreadable, too large or outside its folder.
+
+    Args:
+        dataset: whose images are decoded, each once and at reduced size where the format allows.
+        indices: only these; default all.
+        workers: threads (decoding releases Python's lock); default one a core.
+        progress: called with ("images checked", done, total).
+    """
+    chosen = list(range(len(dataset.image_names)) if indices is None else indices)
+
+    def look(index: int) -> BadImage | None:
+        try:
+            _check_one(dataset.load_image, index)
+        except UserError as error:
+            return BadImage(index, dataset.image_names[index], str(error))
+        return None
+
+    bad = []
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        for done, found in enumerate(pool.map(look, chosen), 1):
+            if found is not None:
+                bad.append(found)
+            if progress is not None and (done % 64 == 0 or done == len(chosen)):
+                progress("images checked", done, len(chosen))
+    return bad
+
+
+def require_readable(dataset: RetrievalDataset, progress: Callable[[str, int, int], None] | None = None) -> None:
+    """Stop before any encoding when an image cannot be read.
+
+    Raises:
+        UserError: lists every bad image, one a line after the first.
+    """
+    bad = find_bad_images(dataset, progress=progress)
+    if bad:
+        listed = "".join(f"\n  {one.reason}" for one in bad)
+        raise UserError(
+            f"{dataset.name}: {len(bad):,} of {len(dataset.image_names):,} images cannot be read; "
+            f"mend them, or leave them and their captions out with --skip-bad:{listed}"
+        )

@@ -1,0 +1,1 @@
+"""Readers of the public benchmark data sets, one small file each."""

@@ -1,0 +1,291 @@
+"""Running a probe: perturb, encode what is new, rank, and write the run folder."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from clipbias.data.dataset import RetrievalDataset
+from clipbias.data.sentences import dataset_sentences
+from clipbias.models.encoder import Encoder
+from clipbias.probe.metrics import Ranking, per_query_metrics, rank_queries
+from clipbias.probe.spec import Condition, Probe
+from clipbias.probe.stats import INTERVAL, ClusterBootstrap, holm, mcnemar_exact, percentile_interval
+from clipbias.provenance import source_state, versions
+from clipbias.results import SCHEMA, Row, Run, read_run, run_folder, write_run
+
+Progress = Callable[[str, int, int], None]
+_IMAGE_CHUNK = 256
+DIRECTIONS = ("t2i", "i2t")
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """The progress callback of a run that nobody watches."""
+
+
+class Session:
+    """One model on one data set; every distinct text and every image is encoded once."""
+
+    def __init__(self, encoder: Encoder, dataset: RetrievalDataset, seed: int = 0, progress: Progress = _silent) -> None:
+        self.encoder = encoder
+        self.dataset = dataset
+        self.seed = seed
+        self.progress = progress
+        self.sentences = dataset_sentences(dataset)
+        self._rows: dict[str, int] = {}
+        self._features: list[Tensor] = []
+        self._lengths: list[np.ndarray] = []
+        self._images: Tensor | None = None
+        self._rankings: dict[tuple[str, ...], dict[str, Ranking]] = {}
+
+    def images(self) -> Tensor:
+        """Image features [N, D]."""
+        if self._images is None:
+            total = len(self.dataset.image_names)
+            parts = []
+            for start in range(0, total, _IMAGE_CHUNK):
+                chunk = range(start, min(start + _IMAGE_CHUNK, total))
+                parts.append(self.encoder.encode_images([self.dataset.load_image(i) for i in chunk]))
+                self.progress("images", chunk.stop, total)
+            self._images = torch.cat(parts)
+        return self._images
+
+    def texts(self, texts: Sequence[str]) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """Distinct features [U, D], the row of each text [M], and the uncut token count of each text [M]."""
+        new = [t for t in dict.fromkeys(texts) if t not in self._rows]
+        if new:
+            self._features.append(self.encoder.encode_texts(new))
+            self._lengths.append(self.encoder.token_lengths(new))
+            for text in new:
+                self._rows[text] = len(self._rows)
+        rows, inverse = np.unique([self._rows[t] for t in texts], return_inverse=True)
+        return torch.cat(self._features)[rows], inverse, np.concatenate(self._lengths)[rows][inverse]
+
+    def rankings(self, texts: Sequence[str]) -> dict[str, Ranking]:
+        """Both directions' ranks of one text a caption."""
+        key = tuple(texts)
+        if key not in self._rankings:
+            features, row, _ = self.texts(texts)
+            images = self.images()
+            owner = torch.from_numpy(self.dataset.caption_image)
+            numbers = torch.arange(len(images))
+            index = torch.from_numpy(row)
+            self._rankings[key] = {
+                "t2i": rank_queries(features[index], images, owner, numbers),
+                "i2t": rank_queries(images, features, numbers, owner, candidate_row=index),
+            }
+        return self._rankings[key]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One condition on every caption: texts, what the transforms could do, what was cut, and the ranks."""
+
+    condition: Condition
+    texts: list[str]
+    eligible: np.ndarray
+    lengths: np.ndarray
+    rankings: dict[str, Ranking]
+
+
+def _measure(session: Session, condition: Condition) -> Measured:
+    changed = [condition.apply(s) for s in session.sentences]
+    # With nothing to change the caption goes in as its authors wrote it, not re-joined.
+    texts = [
+        caption if out is None or out == before else " ".join(out)
+        for caption, before, out in zip(session.dataset.captions, session.sentences, changed, strict=True)
+    ]
+    rankings = session.rankings(texts)
+    _, _, lengths = session.texts(texts)
+    return Measured(condition, texts, np.array([out is not None for out in changed]), lengths, rankings)
+
+
+def _query_mask(caption_mask: np.ndarray, owner: np.ndarray, images: int, direction: str) -> np.ndarray:
+    """A mask over captions as one over queries: an image counts when all its captions do."""
+    if direction == "t2i":
+        return caption_mask
+    out = np.ones(images, dtype=bool)
+    np.logical_and.at(out, owner, caption_mask)
+    return out
+
+
+def run_probe(session: Session, probe: Probe, results: Path, command: str = "") -> Path:
+    """Run a probe and write its run folder; a finished run of the same things is reused.
+
+    Args:
+        session: model, data, seed.
+        probe: the spec.
+        results: where run folders are kept.
+        command: how to run it again; for the record.
+
+    Returns:
+        The run folder.
+    """
+    encoder, dataset = session.encoder, session.dataset
+    folder = run_folder(results, encoder.name, dataset.name, probe.name)
+    if _is_the_same(folder, session, probe):
+        return folder
+    began = time.monotonic()
+    measured = []
+    for number, condition in enumerate(probe.conditions):
+        measured.append(_measure(session, condition))
+        session.progress(probe.name, number + 1, len(probe.conditions))
+    rows, queries = _rows_and_queries(session, probe, measured)
+    commit, dirty = source_state()
+    run = Run(
+        schema=SCHEMA,
+        probe=probe.name,
+        probe_spec=probe.text,
+        title=probe.title,
+        model=encoder.name,
+        model_family=encoder.family,
+        model_fingerprint=encoder.fingerprint,
+        model_options=encoder.options,
+        data=dataset.name,
+        split=dataset.split,
+        data_fingerprint=dataset.fingerprint,
+        protocol=dataset.protocol,
+        captions=len(dataset.captions),
+        images=len(dataset.image_names),
+        skipped=len(dataset.skipped),
+        context_length=encoder.context_length,
+        truncation="cut at the context length, end-of-text kept last",
+        interval=INTERVAL,
+        precision=encoder.precision,
+        device=encoder.device.type,
+        seed=session.seed,
+        seconds=round(time.monotonic() - began, 3),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        command=command,
+        versions=versions(),
+        git_commit=commit,
+        git_dirty=dirty,
+    )
+    write_run(folder, run, rows, queries)
+    return folder
+
+
+def _is_the_same(folder: Path, session: Session, probe: Probe) -> bool:
+    """Whether a finished run there answers the same question about the same things."""
+    if not (folder / "run.json").exists():
+        return False
+    old = read_run(folder)
+    return (
+        (old.probe_spec, old.model_fingerprint, old.data_fingerprint)
+        == (probe.text, session.encoder.fingerprint, session.dataset.fingerprint)
+        and (old.precision, old.device, old.seed)
+        == (session.encoder.precision, session.encoder.device.type, session.seed)
+        and old.versions == versions()
+    )
+
+
+def _rows_and_queries(session: Session, probe: Probe, measured: list[Measured]) -> tuple[list[Row], pd.DataFrame]:
+    dataset = session.dataset
+    owner, images = dataset.caption_image, len(dataset.image_names)
+    context = session.encoder.context_length
+    baseline = next(m for m in measured if m.condition.name == probe.baseline)
+    rows: list[Row] = []
+    tables: list[pd.DataFrame] = []
+    tests: list[tuple[int, float]] = []
+    for direction in DIRECTIONS:
+        cluster = owner if direction == "t2i" else np.arange(images)
+        bootstrap = ClusterBootstrap(cluster, session.seed)
+        metrics = {m.condition.name: per_query_metrics(m.rankings[direction]) for m in measured}
+        base = np.column_stack(list(metrics[probe.baseline].values()))
+        for order, one in enumerate(measured):
+            name = one.condition.name
+            is_baseline = one is baseline
+            affected = np.array([a != b for a, b in zip(one.texts, baseline.texts, strict=True)])
+            eligible_query = _query_mask(one.eligible, owner, images, direction)
+            values = np.column_stack(list(metrics[name].values()))
+            cut = one.lengths > context
+            shared = {
+                "probe": probe.name,
+                "condition": name,
+                "order": order,
+                "x": one.condition.x,
+                "baseline": None if is_baseline else probe.baseline,
+                "direction": direction,
+                "eligible": int(one.eligible.sum()),
+                "affected": int((affected & one.eligible).sum()),
+                "truncated": float(cut.mean()),
+                "tokens_lost": float(np.maximum(one.lengths - context, 0).mean()),
+            }
+            for scope, chosen in (("eligible", eligible_query), ("all", np.ones_like(eligible_query))):
+                if not chosen.any():
+                    continue
+                sampled = bootstrap.means(values, chosen)
+                low, high = percentile_interval(sampled)
+                value = values[chosen].mean(axis=0)
+                if not is_baseline:
+                    sampled_base = bootstrap.means(base, chosen)
+                    delta = value - base[chosen].mean(axis=0)
+                    delta_low, delta_high = percentile_interval(sampled - sampled_base)
+                for k, metric in enumerate(metrics[name]):
+                    test = None
+                    if metric == "recall@1" and not is_baseline:
+                        test = mcnemar_exact(base[chosen, k] > 0, values[chosen, k] > 0)
+                        if scope == "eligible":
+                            tests.append((len(rows), test))
+                    rows.append(
+                        Row(
+                            **shared,  # type: ignore[arg-type]
+                            metric=metric,
+                            scope=scope,
+                            value=float(value[k]),
+                            low=float(low[k]),
+                            high=float(high[k]),
+                            delta=None if is_baseline else float(delta[k]),
+                            delta_low=None if is_baseline else float(delta_low[k]),
+                            delta_high=None if is_baseline else float(delta_high[k]),
+                            p_mcnemar=test,
+                            p_holm=None,
+                            n=int(chosen.sum()),
+                        )
+                    )
+                rows.append(_median_row(shared, scope, one.rankings[direction].rank[chosen]))
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "condition": name,
+                        "direction": direction,
+                        "query": np.arange(len(cluster), dtype=np.int32),
+                        "cluster": cluster.astype(np.int32),
+                        "rank": one.rankings[direction].rank.astype(np.int32),
+                        "cosine": one.rankings[direction].cosine.astype(np.float32),
+                        "margin": one.rankings[direction].margin.astype(np.float32),
+                        "eligible": eligible_query,
+                        "affected": _query_mask(affected, owner, images, direction),
+                    }
+                )
+            )
+    corrected = holm([p for _, p in tests])
+    for (place, _), p in zip(tests, corrected, strict=True):
+        rows[place] = replace(rows[place], p_holm=p)
+    return rows, pd.concat(tables, ignore_index=True)
+
+
+def _median_row(shared: dict[str, object], scope: str, ranks: np.ndarray) -> Row:
+    """The median rank; no interval, since the bootstrap here is of means."""
+    return Row(
+        **shared,  # type: ignore[arg-type]
+        metric="median_rank",
+        scope=scope,
+        value=float(np.median(ranks)),
+        low=None,
+        high=None,
+        delta=None,
+        delta_low=None,
+        delta_high=None,
+        p_mcnemar=None,
+        p_holm=None,
+        n=len(ranks),
+    )
