@@ -94,7 +94,8 @@ def train(
     write_text(recipe_file, recipe.to_toml())
     kept = metrics_file.read_text("utf-8").splitlines()[: state.step] if state.step else []
     write_text(metrics_file, "".join(line + "\n" for line in kept))
-    saved = time.monotonic()
+    before = _seconds(kept)
+    began = saved = time.monotonic()
     with metrics_file.open("a", encoding="utf-8") as metrics, _StopRequest() as stop:
         while state.step < steps:
             epoch, indices = batch_indices(len(maker), recipe.batch_size, recipe.seed, state.step)
@@ -105,7 +106,8 @@ def train(
             except FloatingPointError as error:
                 torch.save(batch.__dict__, out / "failed_batch.pt")
                 raise UserError(f"{error}; its batch is in {out / 'failed_batch.pt'}, the last good state in {state_file}") from error
-            metrics.write(json.dumps({"step": step, **values}) + "\n")
+            seconds = before + time.monotonic() - began
+            metrics.write(json.dumps({"step": step, **values, "seconds": round(seconds, 3)}) + "\n")
             if progress is not None:
                 progress(state.step, steps, values)
             if stop.signal is not None or time.monotonic() - saved > save_every:
@@ -116,6 +118,16 @@ def train(
                 raise KeyboardInterrupt
     state.save(state_file)
     return state
+
+
+def _seconds(lines: list[str]) -> float:
+    """Seconds trained by the last of these metrics lines."""
+    return float(json.loads(lines[-1])["seconds"]) if lines else 0.0
+
+
+def training_seconds(out: Path) -> float:
+    """Seconds of training in a run's folder, interruptions left out."""
+    return _seconds((out / "metrics.jsonl").read_text("utf-8").splitlines())
 
 
 def training_pixels(dataset: RetrievalDataset) -> RetrievalDataset:

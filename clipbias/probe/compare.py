@@ -1,0 +1,65 @@
+"""Two runs of the same probe on the same queries: what changed, and how surely."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from clipbias.errors import UserError
+from clipbias.probe.stats import ClusterBootstrap, mcnemar_exact, percentile_interval
+from clipbias.results import read_queries, read_run
+
+
+@dataclass(frozen=True)
+class Difference:
+    """R@1 of ``second`` minus ``first`` on eligible queries, with its paired 95% interval and exact McNemar p."""
+
+    probe: str
+    condition: str
+    direction: str
+    first: float
+    second: float
+    delta: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+
+def compare_runs(first: Path, second: Path, seed: int = 0) -> list[Difference]:
+    """Paired differences in R@1 between two run folders, a condition and direction each.
+
+    Raises:
+        UserError: the runs are of different probes or different data.
+    """
+    a, b = read_run(first), read_run(second)
+    if (a.probe_spec, a.data_fingerprint) != (b.probe_spec, b.data_fingerprint):
+        raise UserError(f"{first} and {second} cannot be compared: they ran different probes or different data")
+    keys = ["condition", "direction", "query"]
+    table = read_queries(first).merge(read_queries(second), on=keys, suffixes=("_a", "_b"), validate="one_to_one")
+    out = []
+    for (condition, direction), part in table.groupby(["condition", "direction"], sort=False):
+        part = part[part["eligible_a"] & part["eligible_b"]]
+        if part.empty:
+            continue
+        hits = np.column_stack([part["rank_a"] == 1, part["rank_b"] == 1])
+        bootstrap = ClusterBootstrap(part["cluster_a"].to_numpy(), seed)
+        sampled = bootstrap.means(hits.astype(np.float64), np.ones(len(part), dtype=bool))
+        low, high = percentile_interval(sampled[:, 1:] - sampled[:, :1])
+        one, two = hits.mean(axis=0)
+        p = mcnemar_exact(hits[:, 0], hits[:, 1])
+        out.append(
+            Difference(a.probe, str(condition), str(direction), one, two, two - one, float(low[0]), float(high[0]), p, len(part))
+        )
+    return out
+
+
+def print_comparison(differences: list[Difference]) -> None:
+    """The differences, a line each."""
+    for d in differences:
+        print(
+            f"{d.probe:10} {d.condition:11} {d.direction.upper()}  {100 * d.first:5.1f} -> {100 * d.second:5.1f}  "
+            f"{100 * d.delta:+6.1f} points ({100 * d.low:+.1f} to {100 * d.high:+.1f}), McNemar p {d.p:.2g}, n {d.n}"
+        )
