@@ -1,0 +1,93 @@
+"""The whole report: figures, their tables, the leaderboard and the page."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from clipbias.files import write_text
+from clipbias.report.figures import bars_figure, headline, padding_figure
+from clipbias.report.load import load_rows, model_order
+from clipbias.report.style import save_figure
+from clipbias.report.tables import leaderboard, to_csv, to_markdown
+from clipbias.results import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One figure of the report: file stem, caption, and the table it was drawn from."""
+
+    stem: str
+    caption: str
+    table: pd.DataFrame
+
+
+def build_report(results: Sequence[Path], out: Path) -> list[Drawn]:
+    """Write the report of every run below ``results`` into ``out``.
+
+    Returns:
+        The figures that there was something to draw for.
+
+    Raises:
+        UserError: no results, damaged ones, or a folder that cannot be written.
+    """
+    rows, runs = load_rows(results)
+    models = model_order(rows)
+    drawn = []
+    for data in sorted(rows["data"].unique()):
+        drawn += _data_figures(rows[rows["data"] == data], data, models, out)
+    board = leaderboard(rows)
+    write_text(out / "leaderboard.csv", to_csv(board))
+    write_text(out / "leaderboard.md", to_markdown(board))
+    write_text(out / "index.html", _page(drawn, board, runs, out))
+    return drawn
+
+
+def _data_figures(rows: pd.DataFrame, data: str, models: list[str], out: Path) -> list[Drawn]:
+    drawn = []
+
+    def keep(stem: str, caption: str, table: pd.DataFrame, figure: Figure) -> None:
+        save_figure(figure, out / stem)
+        write_text(out / f"{stem}.csv", to_csv(table))
+        drawn.append(Drawn(stem, caption, table))
+
+    padding = headline(rows, "padding", "t2i")
+    if len(padding):
+        caption = f"Text-to-image R@1 on {data} against the number of padding sentences, with 95% bands (paper, Figure 2)."
+        keep(f"{data}-figure2-padding", caption, padding, padding_figure(padding, models))
+    swap = headline(rows, "swap", "i2t")
+    if len(swap):
+        caption = f"Image-to-text R@1 on {data}: first two sentences, swapped, and the first alone (paper, Figure 3)."
+        keep(f"{data}-figure3-swap", caption, swap, bars_figure(swap, models, "value", "I2T R@1, %"))
+    drops = pd.concat([headline(rows, probe, "t2i") for probe in ("drop-first", "swap-1-4")])
+    drops = drops[drops["delta"].notna()]
+    if len(drops):
+        caption = f"Change of text-to-image R@1 on {data} when the first sentence goes, and when it moves to fourth place."
+        keep(f"{data}-drops", caption, drops, bars_figure(drops, models, "delta", "change of T2I R@1, points"))
+    return drawn
+
+
+def _page(drawn: list[Drawn], board: pd.DataFrame, runs: list[Run], out: Path) -> str:
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(loader=PackageLoader("clipbias.report", "templates"), autoescape=True)
+    figures = [
+        {
+            "caption": d.caption,
+            "image": base64.b64encode((out / f"{d.stem}.svg").read_bytes()).decode(),
+            "table": d.table.round(1).astype(object).where(d.table.notna(), "").to_dict("split"),
+        }
+        for d in drawn
+    ]
+    cards = [asdict(run) for run in runs]
+    return environment.get_template("index.html.jinja").render(
+        figures=figures, board=board.astype(object).where(board.notna(), "").to_dict("split"), cards=cards
+    )

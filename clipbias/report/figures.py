@@ -1,0 +1,92 @@
+"""The paper's figures from result rows; each also as the tidy table it was drawn from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from clipbias.report.style import COLUMN, figure_style, model_styles
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def headline(rows: pd.DataFrame, probe: str, direction: str) -> pd.DataFrame:
+    """R@1 rows of one probe and direction on eligible captions, in percent; columns of a tidy figure table."""
+    chosen = rows[
+        (rows["probe"] == probe)
+        & (rows["direction"] == direction)
+        & (rows["metric"] == "recall@1")
+        & (rows["scope"] == "eligible")
+    ]
+    columns = ["data", "model", "condition", "order", "x", "value", "low", "high", "delta", "delta_low", "delta_high", "p_holm", "n"]
+    out = chosen[columns].sort_values(["data", "model", "order"]).reset_index(drop=True)
+    percent = ["value", "low", "high", "delta", "delta_low", "delta_high"]
+    out[percent] = out[percent].astype(float) * 100
+    return out
+
+
+def _legend(axes, models: int) -> None:  # type: ignore[no-untyped-def]
+    """The legend below the axes, in columns, so that it never covers data."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=1 if models > 12 else 2, frameon=False)
+
+
+def padding_figure(table: pd.DataFrame, models: list[str]) -> Figure:
+    """Figure 2: T2I R@1 against the number of padding sentences, a line a model, 95% bands."""
+    import matplotlib.pyplot as plt
+
+    styles = model_styles(models)
+    with figure_style():
+        figure, axes = plt.subplots(figsize=(COLUMN, 2.4))
+        for model, part in table.groupby("model"):
+            style = styles[str(model)]
+            axes.plot(part["x"], part["value"], label=str(model), markersize=3.5, linewidth=1.2, **style)
+            axes.fill_between(part["x"], part["low"], part["high"], color=style["color"], alpha=0.15, linewidth=0)
+        axes.set_xlabel("padding sentences before the caption's first two")
+        axes.set_ylabel("T2I R@1, %")
+        axes.set_ylim(bottom=0)
+        axes.set_xticks(sorted(table["x"].unique()))
+        _legend(axes, table["model"].nunique())
+    return figure
+
+
+def bars_figure(table: pd.DataFrame, models: list[str], value: str, label: str) -> Figure:
+    """Grouped bars with intervals: models along the axis, one bar a condition (Figure 3, and the drops).
+
+    Args:
+        table: a `headline` table.
+        models: the order of the models.
+        value: "value" or "delta".
+        label: the axis' label.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    low, high = ("low", "high") if value == "value" else ("delta_low", "delta_high")
+    conditions = list(table.sort_values("order")["condition"].unique())
+    present = [m for m in models if m in set(table["model"])]
+    horizontal = len(present) > 6 or max(map(len, present)) > 16
+    size = (COLUMN, max(2.4, 0.11 * len(conditions) * len(present) + 1)) if horizontal else (COLUMN * 1.35, 2.4)
+    with figure_style():
+        figure, axes = plt.subplots(figsize=size)
+        colours = sns.color_palette("colorblind", len(conditions))
+        width = 0.8 / len(conditions)
+        for number, condition in enumerate(conditions):
+            part = table[table["condition"] == condition].set_index("model").reindex(present)
+            place = np.arange(len(present)) + (number - (len(conditions) - 1) / 2) * width
+            errors = np.abs(np.vstack([part[value] - part[low], part[high] - part[value]]))
+            draw, error = (axes.barh, "xerr") if horizontal else (axes.bar, "yerr")
+            draw(place, part[value], width, label=condition, color=colours[number], **{error: errors}, error_kw={"linewidth": 0.7})
+        names = {"ticks": np.arange(len(present)), "labels": present}
+        if horizontal:
+            axes.set_yticks(**names)
+            axes.invert_yaxis()
+            axes.set_xlabel(label)
+        else:
+            axes.set_xticks(**names, rotation=15, ha="right")
+            axes.set_ylabel(label)
+        (axes.axvline if horizontal else axes.axhline)(0, color="black", linewidth=0.6)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(3, len(conditions)), frameon=False)
+    return figure

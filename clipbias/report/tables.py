@@ -1,0 +1,76 @@
+"""Tables: retrieval, and what perturbations cost."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+_METRICS = ("recall@1", "recall@5", "recall@10")
+
+
+def leaderboard(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line a data set and model: full-caption retrieval with intervals, and the bias columns.
+
+    ``drop first`` and ``swap 1-4`` are the T2I R@1 changes in points, paired on eligible captions,
+    with their 95% intervals. Sorted by data set, then by T2I R@1.
+    """
+    full = rows[(rows["condition"] == "full") & (rows["scope"] == "all") & (rows["probe"] == "drop-first")]
+    out = []
+    for (data, protocol, model), part in full.groupby(["data", "protocol", "model"]):
+        line: dict[str, object] = {"data": data, "model": model, "context": int(part["context"].iloc[0])}
+        for direction in ("t2i", "i2t"):
+            for metric in _METRICS:
+                row = part[(part["direction"] == direction) & (part["metric"] == metric)].iloc[0]
+                name = f"{direction.upper()} R@{metric.split('@')[1]}"
+                line[name] = f"{100 * row['value']:.1f}"
+                if metric == "recall@1":
+                    line[f"{name} 95%"] = f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
+        mine = rows[(rows["data"] == data) & (rows["model"] == model) & (rows["direction"] == "t2i")]
+        for probe, name in (("drop-first", "drop first"), ("swap-1-4", "swap 1-4")):
+            changed = mine[
+                (mine["probe"] == probe)
+                & (mine["metric"] == "recall@1")
+                & (mine["scope"] == "eligible")
+                & mine["delta"].notna()
+            ]
+            if len(changed):
+                row = changed.iloc[0]
+                line[name] = f"{100 * row['delta']:+.1f}"
+                line[f"{name} 95%"] = f"{100 * row['delta_low']:+.1f} to {100 * row['delta_high']:+.1f}"
+        line["protocol"] = protocol
+        out.append(line)
+    table = pd.DataFrame(out)
+    if table.empty:
+        return table
+    order = table["T2I R@1"].astype(float)
+    return table.assign(_order=-order).sort_values(["data", "_order", "model"]).drop(columns="_order").reset_index(drop=True)
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """A GitHub table; cells from data cannot break out of theirs."""
+
+    def cell(value: object) -> str:
+        text = "" if pd.isna(value) else str(value)
+        return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+    lines = ["| " + " | ".join(map(cell, table.columns)) + " |", "|" + "---|" * len(table.columns)]
+    lines += ["| " + " | ".join(map(cell, row)) + " |" for row in table.itertuples(index=False)]
+    return "\n".join(lines) + "\n"
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """CSV; a text that a spreadsheet would take for a formula gets an apostrophe in front."""
+
+    def defused(value: object) -> object:
+        if isinstance(value, str) and value[:1] in "=+-@\t\r" and not _is_number(value):
+            return "'" + value
+        return value
+
+    return table.map(defused).to_csv(index=False, lineterminator="\n")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.split(" to ")[0])
+    except ValueError:
+        return False
+    return True
