@@ -23,6 +23,7 @@ def headline(rows: pd.DataFrame, probe: str, direction: str) -> pd.DataFrame:
     ]
     columns = ["data", "model", "condition", "order", "x", "value", "low", "high", "delta", "delta_low", "delta_high", "p_holm", "n"]
     out = chosen[columns].sort_values(["data", "model", "order"]).reset_index(drop=True)
+    out["x"] = out["x"].astype(float)
     percent = ["value", "low", "high", "delta", "delta_low", "delta_high"]
     out[percent] = out[percent].astype(float) * 100
     return out
