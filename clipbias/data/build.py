@@ -107,7 +107,7 @@ def build_dataset(
     return RetrievalDataset(
         name=name,
         split=split,
-        protocol=protocol.format(images=f"{len(names):,}", captions=f"{len(captions):,}"),
+        protocol=protocol.replace("{images}", f"{len(names):,}").replace("{captions}", f"{len(captions):,}"),
         image_names=names,
         load_image=load_image or FileImages(root.resolve(), names, upright, follow_links),
         captions=captions,

@@ -7,13 +7,16 @@ EXIF orientation; a viewer does. Here images are upright unless ``upright=False`
 from __future__ import annotations
 
 import os
+import re
 import stat
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from types import ModuleType
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from clipbias.errors import UserError
@@ -23,11 +26,13 @@ if TYPE_CHECKING:
 
     from clipbias.data.dataset import RetrievalDataset
 
-MAX_PIXELS = 100_000_000
-"""More is refused before decoding: 100 million pixels are 300 MB in memory."""
+MAX_PIXELS = 89_478_485
+"""More is refused before decoding; the size from which Pillow warns of a bomb, 256 MiB in RGB."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """What Pillow may decode; formats that start other programs (EPS) or hold documents (PDF) are not among them."""
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif"})
+
+_NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def safe_name(name: object, where: str) -> str:
@@ -43,8 +48,10 @@ def safe_name(name: object, where: str) -> str:
     if not isinstance(name, str) or not name.strip("/. "):
         raise UserError(f"{where}: {name!r} is not the name of an image file")
     path = name.replace("\\", "/")
-    if "\0" in path or not path.isprintable() or path.startswith("/") or path[1:2] == ":" or ".." in path.split("/"):
-        raise UserError(f"{where}: the image name {name[:100]!r} leads out of the data folder or is no file name; not read")
+    if path.startswith("/") or path[1:2] == ":" or (".." in path and ".." in path.split("/")):
+        raise UserError(f"{where}: the image name {name[:100]!r} leads out of the data folder; not read")
+    if _NOT_IN_NAMES.search(path) or len(path) > 1000:
+        raise UserError(f"{where}: the image name {name[:100]!r} holds control characters or is too long; not read")
     return str(PurePosixPath(path))
 
 
@@ -90,42 +97,34 @@ def open_image(source: Path | BinaryIO, upright: bool = True, label: str = "") -
         return (ImageOps.exif_transpose(image) if upright else image).convert("RGB")
 
 
-class _opened:
-    """Context of an image whose header was read; whatever goes wrong inside becomes one `UserError`."""
+@lru_cache(maxsize=1)
+def _pillow() -> ModuleType:
+    """Pillow's Image module, silent about sizes, since `_opened` judges them itself."""
+    from PIL import Image
 
-    def __init__(self, source: Path | BinaryIO, label: str) -> None:
-        self.source = source
-        self.label = label or str(source)
-        self._warnings = warnings.catch_warnings()
-        self._image: Image.Image | None = None
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    return Image
 
-    def __enter__(self) -> Image.Image:
-        from PIL import Image
 
-        self._warnings.__enter__()
-        # Size is judged below, for every size alike; odd EXIF data and palettes are no news to the user.
-        warnings.simplefilter("ignore")
-        try:
-            if isinstance(self.source, Path) and not stat.S_ISREG(os.stat(self.source).st_mode):
-                raise UserError(f"{self.label}: not a regular file")
-            self._image = Image.open(self.source, formats=FORMATS)
-            width, height = self._image.size
+@contextmanager
+def _opened(source: Path | BinaryIO, label: str) -> Iterator[Image.Image]:
+    """An image whose header was read; whatever goes wrong inside the block becomes one `UserError`."""
+    label = label or str(source)
+    try:
+        if isinstance(source, Path) and not stat.S_ISREG(os.stat(source).st_mode):
+            raise UserError(f"{label}: not a regular file")
+        with _pillow().open(source, formats=FORMATS) as image:
+            width, height = image.size
             if width * height > MAX_PIXELS:
-                raise UserError(f"{self.label}: {width:,} x {height:,} pixels are refused (limit {MAX_PIXELS:,} in all)")
-        except BaseException as error:
-            self.__exit__(type(error), error, None)
-            raise
-        return self._image
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if self._image is not None:
-            self._image.close()
-        self._warnings.__exit__(None, None, None)
-        if isinstance(error, FileNotFoundError):
-            raise UserError(f"{self.label}: missing") from error
-        # A decoder fed with hostile bytes raises nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
-        if isinstance(error, Exception) and not isinstance(error, UserError):
-            raise UserError(f"{self.label}: unreadable image ({_reason(error)})") from error
+                raise UserError(f"{label}: {width:,} x {height:,} pixels are refused (limit {MAX_PIXELS:,} in all)")
+            yield image
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise UserError(f"{label}: missing") from error
+    # A decoder fed with hostile bytes raises nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
+    except Exception as error:
+        raise UserError(f"{label}: unreadable image ({_reason(error)})") from error
 
 
 def _reason(error: Exception) -> str:
@@ -175,11 +174,6 @@ def verify_image(source: Path | BinaryIO, label: str = "") -> None:
     with _opened(source, label) as image:
         image.draft(None, (image.width // 8, image.height // 8))
         image.load()
-
-
-def read_bytes_image(data: bytes, label: str, upright: bool = True) -> Image.Image:
-    """`open_image` of bytes in memory."""
-    return open_image(BytesIO(data), upright, label)
 
 
 class BadImage(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,32 +56,16 @@ def dataset_spec(name: str) -> DatasetSpec:
     return entry if isinstance(entry, DatasetSpec) else DatasetSpec(entry)
 
 
-def is_path(name: str) -> bool:
-    """Whether ``name`` means users' own data: no registered name, and it looks like a path or is there."""
-    from clipbias.data.user import HF_PREFIX, USER_SUFFIXES
-
-    if name in DATASETS:
-        return False
-    return (
-        name.startswith(HF_PREFIX)
-        or os.sep in name
-        or name.endswith(USER_SUFFIXES)
-        or Path(name).expanduser().exists()
-    )
-
-
 def load_dataset(
     name: str, root: str | Path | None = None, split: str | None = None, skip_bad: bool = False, **options: object
 ) -> RetrievalDataset:
-    """The data set of that name, or users' own data at that path.
+    """The data set of that name.
 
     Only the index is read; images are opened by ``load_image``.
 
     Args:
-        name: a registered name (``clipbias data list``), or a path to a folder, a CSV, TSV, JSONL or Parquet
-            file, WebDataset shards, or ``hf:NAME``; write ``./NAME`` for a folder with a registered name.
-        root: the folder the data set lies in; default ``$CLIPBIAS_DATA/NAME``. For a path: the folder that
-            image names in a table start from.
+        name: a registered name (``clipbias data list``).
+        root: the folder the data set lies in; default ``$CLIPBIAS_DATA/NAME``.
         split: which part; each data set has its own default.
         skip_bad: decode every image now and leave out those that cannot be read, with their captions.
         options: of the reader, e.g. ``first_five=True`` for coco.
@@ -90,13 +73,7 @@ def load_dataset(
     Raises:
         UserError: no such data set, split, folder or option; or the files are not what they should be.
     """
-    if is_path(name):
-        from clipbias.data.user import open_user_data
-
-        options["path"] = name
-        load: Loader = open_user_data
-    else:
-        load = dataset_spec(name).load
+    load = dataset_spec(name).load
     _check_options(name, load, options)
     dataset = load(root=root, split=split, **options)
     if skip_bad:
@@ -111,7 +88,7 @@ def _check_options(name: str, load: Loader, options: dict[str, object]) -> None:
     parameters = inspect.signature(load).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
-    known = [p for p in parameters if p not in ("root", "split", "path")]
+    known = [p for p in parameters if p not in ("root", "split")]
     for option in options:
         if option not in parameters:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipbias.data.dataset import RetrievalDataset
+from clipbias.data.spec import DatasetSpec
 from clipbias.errors import UserError
 from clipbias.scenes import SPLITS, WORLD_VERSION, long_caption, render, sample_scene, short_caption
 
@@ -65,3 +66,13 @@ def load_scenes(root: object = None, split: str | None = None, variant: int = 0)
         sentences=sentences,
         short_captions=_ShortCaptions(split, variant),
     )
+
+
+SPEC = DatasetSpec(
+    load_scenes,
+    title="the embedded world: generated pictures, each with a summary and 4 to 8 details",
+    licence="as clipbias",
+    default_split="test",
+    counts={split: (count, count) for split, count in SPLITS.items()},
+    needs_root=False,
+)

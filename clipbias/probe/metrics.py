@@ -1,71 +1,182 @@
-"""Retrieval metrics: exact ranks in blocks, and the numbers made of them."""
+"""Retrieval metrics: exact ranks in blocks, and the numbers made of them.
+
+Rank of a query: ``1 + #{candidates that are not its positives, similarity >= that of its best positive}``.
+Ties count against the model, so that an encoder that gives every input the same feature finds nothing.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from clipbias.errors import UserError
+
 RECALL_AT = (1, 5, 10)
+DIRECTIONS = ("t2i", "i2t")
+BLOCK = 2048
+"""Rows and columns of one block of similarities: 16 MiB in float32."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Per query [Q]: ``rank`` (1 is best, int64), ``cosine`` with the best positive, ``margin`` to the best negative."""
+    """Per query [Q]: ``rank`` (1 is best, int64), ``cosine`` with the best positive and its ``margin``
+    over the best negative (float32; 2, the cosine's whole range, where there is no negative)."""
 
     rank: np.ndarray
     cosine: np.ndarray
     margin: np.ndarray
 
 
-def rank_queries(
-    queries: Tensor,
-    candidates: Tensor,
-    query_group: Tensor,
-    candidate_group: Tensor,
-    candidate_row: Tensor | None = None,
-    block: int = 512,
-) -> Ranking:
-    """Rank each query's best positive among all candidates that are not its positives.
+@dataclass(frozen=True)
+class _Side:
+    """Queries or candidates of one modality, in blocks of distinct feature rows.
 
-    ``rank = 1 + #{negatives with similarity >= that of the best positive}``: ties count against the
-    model, so a constant encoder scores no recall. Memory is ``block`` x C similarities.
+    Items with bit-equal features share a row. Matrix products round differently at the edges of
+    their tiles; computing an equal row once is what makes equal features tie exactly.
+    """
+
+    rows: Tensor  # [U, D] distinct features, in order of use
+    items: np.ndarray  # item numbers, sorted by row
+    row: np.ndarray  # the row of each entry of ``items``
+    place: np.ndarray  # item number -> its index in ``items``
+
+    def chunks(self, block: int) -> Iterator[tuple[int, slice, np.ndarray]]:
+        """(first feature row, slice of ``items``, local row of each of them), bounded both ways by ``block``."""
+        for first in range(0, len(self.rows), block):
+            begin, end = np.searchsorted(self.row, [first, first + block])
+            for start in range(begin, end, block):
+                part = slice(start, min(start + block, end))
+                yield first, part, self.row[part] - first
+
+
+def _distinct(features: Tensor) -> np.ndarray:
+    """The first item with the same bits, for each row of ``features`` [N, D]."""
+    generator = np.random.Generator(np.random.PCG64(0))
+    factors = generator.integers(1, 2**62, size=features.shape[1], dtype=np.int64) | 1
+    code = np.empty(len(features), dtype=np.int64)
+    for start in range(0, len(features), 8192):
+        # Adding 0.0 turns -0.0 into 0.0; integer sums wrap around, and are the same in any order.
+        bits = (features[start : start + 8192] + 0.0).numpy().view(np.int32)
+        code[start : start + 8192] = (bits * factors).sum(axis=1)
+    _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
+    same = first[inverse]
+    moved = np.flatnonzero(same != np.arange(len(same)))
+    if len(moved) and not torch.equal(features[moved] + 0.0, features[same[moved]] + 0.0):
+        raise AssertionError("two features share a 64-bit code without being equal")
+    return same
+
+
+def _side(features: Tensor, source: np.ndarray, key: np.ndarray) -> _Side:
+    """Items with features ``features[source]``, rows ordered by the least ``key`` of their items."""
+    same = _distinct(features)[source]
+    order = np.lexsort((np.arange(len(key)), key))
+    _, first, inverse = np.unique(same[order], return_index=True, return_inverse=True)
+    rank_of_row = np.empty(len(first), dtype=np.int64)
+    by_use = np.argsort(first)
+    rank_of_row[by_use] = np.arange(len(first))
+    row = rank_of_row[inverse]
+    sort = np.argsort(row, kind="stable")
+    items = order[sort]
+    place = np.empty(len(items), dtype=np.int64)
+    place[items] = np.arange(len(items))
+    chosen = same[order][first[by_use]]
+    identity = len(chosen) == len(features) and bool((chosen == np.arange(len(chosen))).all())
+    rows = features if identity else features[torch.from_numpy(chosen)]
+    return _Side(rows, items, row[sort], place)
+
+
+def rank_both(
+    texts: Tensor,
+    images: Tensor,
+    caption_image: np.ndarray,
+    caption_row: np.ndarray | None = None,
+    block: int = BLOCK,
+    device: torch.device | str = "cpu",
+) -> dict[str, Ranking]:
+    """Ranks in both directions in one pass over blocks of the similarity matrix, which is never held whole.
 
     Args:
-        queries: [Q, D] float32.
-        candidates: [R, D] float32; distinct feature rows.
-        query_group: [Q]; candidate c is a positive of query q where the groups are equal.
-        candidate_group: [C].
-        candidate_row: [C], the feature row of each candidate; candidates that share one tie to the
-            bit. Default: one row each, in order.
-        block: queries at a time.
+        texts: [U, D] float32 features of distinct texts.
+        images: [N, D] float32.
+        caption_image: [M] the image of each caption; an image may have several.
+        caption_row: [M] the row of ``texts`` of each caption; default: one each, in order.
+        block: rows and columns of a block; memory is a few times ``4 * block**2`` bytes.
+        device: where blocks are computed.
+
+    Returns:
+        "t2i": a `Ranking` over M captions (candidates: images); "i2t": one over N images (candidates:
+        captions, of which any of the image's own counts as found).
 
     Raises:
-        ValueError: NaN features, or a query without a positive.
+        UserError: NaN or infinite features, or an image without a caption.
     """
-    if not (bool(torch.isfinite(queries).all()) and bool(torch.isfinite(candidates).all())):
-        raise ValueError("features hold NaN or infinite values; they cannot be ranked")
-    ranks, cosines, margins = [], [], []
-    for start in range(0, len(queries), block):
-        similarity = queries[start : start + block] @ candidates.T
-        if candidate_row is not None:
-            similarity = similarity[:, candidate_row]
-        positive = query_group[start : start + block, None] == candidate_group[None]
-        best = similarity.masked_fill(~positive, -torch.inf).amax(dim=1)
-        if bool(torch.isinf(best).any()):
-            raise ValueError(f"query {start + int(torch.isinf(best).nonzero()[0])} has no positive candidate")
-        negative = similarity.masked_fill_(positive, -torch.inf)
-        ranks.append(1 + (negative >= best[:, None]).sum(dim=1))
-        cosines.append(best)
-        # With no negative at all the margin has no meaning; it is given as the cosine's full range.
-        margins.append((best - negative.amax(dim=1)).clamp(max=2.0))
-    return Ranking(*(torch.cat(part).numpy() for part in (ranks, cosines, margins)))
+    for what, features in (("text", texts), ("image", images)):
+        if not bool(torch.isfinite(features).all()):
+            raise UserError(f"the model's {what} features hold NaN or infinite values; they cannot be ranked")
+    owner = np.asarray(caption_image)
+    lonely = np.setdiff1d(np.arange(len(images)), owner)
+    if len(lonely):
+        raise UserError(f"image {lonely[0]} has no caption; it cannot be a query")
+    columns = _side(images, np.arange(len(images)), np.arange(len(images)))
+    source = np.arange(len(owner)) if caption_row is None else np.asarray(caption_row)
+    # Captions in the order of their images: positives then lie in few blocks, near the diagonal.
+    lines = _side(texts, source, columns.place[owner])
+    t_rows, i_rows = lines.rows.to(device), columns.rows.to(device)
+    own_column = torch.from_numpy(columns.place[owner[lines.items]])  # in the columns' order
+    count = {"t2i": len(owner), "i2t": len(images)}
+    best = {d: torch.full((n,), -torch.inf, device=device) for d, n in count.items()}
+    rival = {d: torch.full((n,), -torch.inf, device=device) for d, n in count.items()}
+    ahead = {d: torch.zeros(n, dtype=torch.int64, device=device) for d, n in count.items()}
+    wanted = own_column.to(device)
+
+    def similarities(only_positives: bool) -> Iterator[tuple[slice, slice, Tensor, Tensor, Tensor]]:
+        """(lines, columns, block [B, C], and its positive entries as local indices)."""
+        for t_first, t_part, t_local in lines.chunks(block):
+            for i_first, i_part, i_local in columns.chunks(block):
+                own = wanted[t_part]
+                hit = ((own >= i_part.start) & (own < i_part.stop)).nonzero().squeeze(1)
+                if only_positives and not len(hit):
+                    continue
+                # The product is always that of the same two whole blocks: the same bits in both passes.
+                product = t_rows[t_first : t_first + block] @ i_rows[i_first : i_first + block].T
+                yield t_part, i_part, _expand(product, t_local, i_local), hit, own[hit] - i_part.start
+
+    for t_part, i_part, values, hit, column in similarities(only_positives=True):
+        found = values[hit, column]
+        best["t2i"][t_part][hit] = found
+        best["i2t"][i_part].scatter_reduce_(0, column, found, "amax")
+    for t_part, i_part, values, hit, column in similarities(only_positives=False):
+        values[hit, column] = -torch.inf
+        for direction, part, axis in (("t2i", t_part, 1), ("i2t", i_part, 0)):
+            bound = best[direction][part].unsqueeze(axis)
+            ahead[direction][part] += torch.count_nonzero(values >= bound, dim=axis)
+            torch.maximum(rival[direction][part], values.amax(dim=axis), out=rival[direction][part])
+    back = {"t2i": lines.place, "i2t": columns.place}
+    out = {}
+    for direction in DIRECTIONS:
+        margin = (best[direction] - rival[direction]).clamp(max=2.0)
+        parts = (1 + ahead[direction], best[direction], margin)
+        out[direction] = Ranking(*(part.cpu().numpy()[back[direction]] for part in parts))
+    return out
+
+
+def _expand(product: Tensor, lines: np.ndarray, columns: np.ndarray) -> Tensor:
+    """A block of distinct rows as one of items; nothing is copied where each row has one item."""
+    for axis, local in ((0, lines), (1, columns)):
+        if len(local) != product.shape[axis] or (local != np.arange(len(local))).any():
+            product = product.index_select(axis, torch.from_numpy(local).to(product.device))
+    return product
 
 
 def per_query_metrics(ranking: Ranking) -> dict[str, np.ndarray]:
-    """The metrics that are means over queries, as one value a query [Q]."""
+    """The metrics that are means over queries, as one value a query [Q] (float64).
+
+    ``recall@k`` is CLIP's: 1 where a right candidate is among the first k, else 0.
+    """
     rank = ranking.rank
     out = {f"recall@{k}": (rank <= k).astype(np.float64) for k in RECALL_AT}
     out["mean_rank"] = rank.astype(np.float64)

@@ -16,7 +16,7 @@ from torch import Tensor
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.sentences import dataset_sentences
 from clipbias.models.encoder import Encoder
-from clipbias.probe.metrics import Ranking, per_query_metrics, rank_queries
+from clipbias.probe.metrics import DIRECTIONS, Ranking, per_query_metrics, rank_both
 from clipbias.probe.spec import Condition, Probe
 from clipbias.probe.stats import INTERVAL, ClusterBootstrap, holm, mcnemar_exact, percentile_interval
 from clipbias.provenance import source_state, versions
@@ -24,7 +24,6 @@ from clipbias.results import SCHEMA, Row, Run, read_run, run_folder, write_run
 
 Progress = Callable[[str, int, int], None]
 _IMAGE_CHUNK = 256
-DIRECTIONS = ("t2i", "i2t")
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -74,14 +73,7 @@ class Session:
         key = tuple(texts)
         if key not in self._rankings:
             features, row, _ = self.texts(texts)
-            images = self.images()
-            owner = torch.from_numpy(self.dataset.caption_image)
-            numbers = torch.arange(len(images))
-            index = torch.from_numpy(row)
-            self._rankings[key] = {
-                "t2i": rank_queries(features[index], images, owner, numbers),
-                "i2t": rank_queries(images, features, numbers, owner, candidate_row=index),
-            }
+            self._rankings[key] = rank_both(features, self.images(), self.dataset.caption_image, row)
         return self._rankings[key]
 
 

@@ -1,53 +1,60 @@
-"""DOCCI: ``docci_descriptions.jsonlines`` and ``images/``; 5,000 test images with one description each."""
+"""DOCCI: ``docci_descriptions.jsonlines`` and ``images/``; one description an image."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
+from clipbias.data.build import build_dataset
 from clipbias.data.dataset import RetrievalDataset
-from clipbias.data.images import inside, open_image
+from clipbias.data.jsonfiles import field, read_json_lines
 from clipbias.data.roots import data_root
+from clipbias.data.spec import DatasetSpec
 from clipbias.errors import UserError
 
-_COUNTS = {"test": 5_000}
 
-
-def load_docci(root: str | Path | None = None, split: str | None = None) -> RetrievalDataset:
-    """DOCCI's split "test" unless another is named; ``qual_test`` and ``qual_dev`` are splits of their own.
+def load_docci(
+    root: object = None, split: str | None = None, upright: bool = True, follow_links: bool = False
+) -> RetrievalDataset:
+    """Split "test" (5,000 images) unless another is named: train, qual_dev, qual_test.
 
     Raises:
-        UserError: no folder, no annotation file, a broken line, or no such split; names the place.
+        UserError: no folder, no annotation file, a broken line, or no such split.
     """
     folder = data_root("docci", root)
     split = split or "test"
     file = folder / "docci_descriptions.jsonlines"
-    names, captions, splits = [], [], set()
+    seen: set[str] = set()
+
+    def pairs() -> Iterator[tuple[object, object, str]]:
+        for entry, where in read_json_lines(file):
+            found = str(field(entry, "split", where))
+            seen.add(found)
+            if found == split:
+                yield f"images/{field(entry, 'image_file', where)}", field(entry, "description", where), where
+
     try:
-        with file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    entry = json.loads(line)
-                    splits.add(entry["split"])
-                    if entry["split"] == split:
-                        names.append(f"images/{entry['image_file']}")
-                        captions.append(str(entry["description"]))
-                except (ValueError, KeyError, TypeError) as error:
-                    raise UserError(f"{file}, line {number}: not a DOCCI entry ({error!r})") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read ({error}); name DOCCI's folder with --root") from error
-    if not names:
-        raise UserError(f"{file}: no split {split!r}; it has {', '.join(sorted(map(str, splits)))}")
-    expected = _COUNTS.get(split, len(names))
-    note = "" if len(names) == expected else f" (the protocol has {expected:,})"
-    return RetrievalDataset(
-        name="docci",
-        split=split,
-        protocol=f"DOCCI, split {split}: {len(names):,} images, one description each{note}",
-        image_names=names,
-        load_image=lambda index: open_image(inside(folder, names[index])),
-        captions=captions,
-        caption_image=np.arange(len(names)),
-    )
+        return build_dataset(
+            "docci",
+            split,
+            f"DOCCI, split {split}: {{images}} images, {{captions}} descriptions",
+            pairs(),
+            folder,
+            upright=upright,
+            follow_links=follow_links,
+        )
+    except UserError:
+        if seen and split not in seen:
+            raise UserError(f"{file}: no split {split!r}; it has {', '.join(sorted(seen))}") from None
+        raise
+
+
+SPEC = DatasetSpec(
+    load_docci,
+    title="DOCCI: long human descriptions of contrast-rich photos",
+    licence="CC BY 4.0",
+    homepage="https://google.github.io/docci/",
+    default_split="test",
+    counts={"test": (5_000, 5_000), "train": (9_647, 9_647), "qual_test": (100, 100), "qual_dev": (100, 100)},
+    layout="docci_descriptions.jsonlines\nimages/test_00000.jpg ...",
+)
