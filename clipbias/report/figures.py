@@ -31,7 +31,7 @@ def headline(rows: pd.DataFrame, probe: str, direction: str) -> pd.DataFrame:
 
 def _legend(axes, models: int) -> None:  # type: ignore[no-untyped-def]
     """The legend below the axes, in columns, so that it never covers data."""
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=1 if models > 12 else 2, frameon=False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=1 if models > 12 else 2, frameon=False)
 
 
 def padding_figure(table: pd.DataFrame, models: list[str]) -> Figure:

@@ -41,7 +41,6 @@ def figure_style() -> Iterator[None]:
         {
             "backend": "agg",
             "figure.dpi": 200,
-            "savefig.bbox": "tight",
             "font.size": 8,
             "axes.titlesize": 8,
             "axes.labelsize": 8,
@@ -65,7 +64,8 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
     for kind, facts in metadata.items():
         target = stem.with_name(f"{stem.name}.{kind}")
         with atomic_path(target) as path:
-            figure.savefig(path, format=kind, metadata=facts)
+            with figure_style():  # savefig reads settings too: the type of the fonts, the salt of SVG's ids
+                figure.savefig(path, format=kind, metadata=facts, bbox_inches="tight")
         written.append(target)
     plt.close(figure)
     return written
