@@ -1,0 +1,93 @@
+"""Files are replaced whole or not at all; results come back as they were written."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+import pandas as pd
+import pytest
+
+from clipbias.errors import UserError
+from clipbias.files import atomic_path, write_text
+from clipbias.registry import Registry, import_object
+from clipbias.results import QUERY_COLUMNS, SCHEMA, find_runs, read_queries, read_rows, read_run, run_folder, write_run
+from tests_support import make_row, make_run
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "a.txt"
+    write_text(target, "old")
+    with pytest.raises(RuntimeError), atomic_path(target) as path:
+        path.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_written_file_has_the_users_mode(tmp_path):
+    umask = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a.txt", "x")
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
+
+
+def test_a_folder_that_cannot_be_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write .*file"):
+        write_text(tmp_path / "file" / "below.txt", "x")
+
+
+def test_a_run_comes_back_as_it_was_written(tmp_path):
+    run, rows = make_run(), [make_row(), make_row(condition="changed", order=1, baseline="full", delta=-0.5)]
+    queries = pd.DataFrame([["full", "t2i", 0, 0, 1, 0.5, 0.1, True, False]], columns=list(QUERY_COLUMNS))
+    folder = run_folder(tmp_path, "a/b: c", "scenes", "padding")
+    assert folder.parent.parent.parent == tmp_path
+    write_run(folder, run, rows, queries)
+    assert (read_run(folder), read_rows(folder)) == (run, rows)
+    pd.testing.assert_frame_equal(read_queries(folder), queries)
+    assert find_runs([tmp_path]) == [folder]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("run.json", "{", "not a readable run"),
+        ("run.json", json.dumps({"schema": SCHEMA + 1}), "schema"),
+        ("run.json", json.dumps({"schema": SCHEMA}), "missing"),
+        ("run.json", "[]", "schema"),
+        ("rows.jsonl", '{"probe": 1}', "line 1: not a result row"),
+        ("queries.parquet", "no table", "not a readable table"),
+    ],
+)
+def test_damaged_results_are_named(tmp_path, file, content, message):
+    queries = pd.DataFrame([["full", "t2i", 0, 0, 1, 0.5, 0.1, True, False]], columns=list(QUERY_COLUMNS))
+    write_run(tmp_path, make_run(), [make_row()], queries)
+    (tmp_path / file).write_text(content)
+    with pytest.raises(UserError, match=message) as caught:
+        read_run(tmp_path), read_rows(tmp_path), read_queries(tmp_path)
+    assert file in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_results_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(UserError, match="no such results folder"):
+        find_runs([tmp_path / "nowhere"])
+
+
+def test_a_registry_imports_only_what_is_asked_for_and_suggests_near_names():
+    things: Registry[object] = Registry("thing", "clipbias.tests.none")
+    things.add("pi", "math:pi")
+    things.add("broken", "no_such_module:x")
+    assert list(things) == ["pi", "broken"]
+    assert things["pi"] == pytest.approx(3.14159265)
+    with pytest.raises(UserError, match="registered twice"):
+        things.add("pi", "math:tau")
+    with pytest.raises(UserError, match="did you mean pi"):
+        things["pie"]
+    with pytest.raises(UserError, match="cannot import"):
+        things["broken"]
+    with pytest.raises(UserError, match="cannot import"):
+        import_object("math:nothing")
