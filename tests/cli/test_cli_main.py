@@ -1,0 +1,106 @@
+"""The command line as a user meets it: exit codes, one-line errors, cheap start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def clipbias(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("CLIPBIAS_", "HF_"))}
+    environment |= {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd / "hf"), **variables}
+    program = "from clipbias.cli.app import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_a_model_whose_weights_are_not_here_is_answered_with_where_to_get_them(tmp_path):
+    run = clipbias("probe", "padding", "--model", "longclip-b16", cwd=tmp_path)
+    assert run.returncode == 2
+    message = run.stderr.strip()
+    assert "\n" not in message and "Traceback" not in message
+    for part in ("longclip-B.pt", "BeichenZhang/LongCLIP-B", "--weights", "CLIPBIAS_WEIGHTS"):
+        assert part in message
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("probe", "padding", "--model", "nano-clib"), "did you mean nano-clip"),
+        (("probe", "paddin", "--model", "nano-clip"), "padding"),
+        (("probe", "padding", "--model", "nano-clip", "--data", "scene"), "did you mean scenes"),
+        (("probe", "padding", "--model", "nano-clip", "--precision", "fp8"), "fp8"),
+        (("probe",), "name a probe"),
+        (("data", "show", "scenes", "1000"), "0 to 999"),
+        (("report", "--results", "nowhere"), "no such results folder"),
+        (("finetune", "debias", "--set", "lr"), "--set name=value"),
+        (("finetune", "debias", "--set", "speed=1"), "speed"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_code_2(tmp_path, arguments, message):
+    run = clipbias(*arguments, cwd=tmp_path)
+    assert run.returncode == 2, run.stderr
+    assert message in run.stderr
+    assert "Traceback" not in run.stderr and run.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    run = clipbias("--debug", "report", "--results", "nowhere", cwd=tmp_path)
+    assert "Traceback" in run.stderr
+
+
+def test_help_and_import_need_no_heavy_library(tmp_path):
+    heavy = "{'torch', 'open_clip', 'pandas', 'numpy', 'matplotlib', 'seaborn', 'PIL', 'pyarrow', 'scipy'}"
+    program = f"import sys, clipbias, clipbias.cli.app; print({heavy} & set(sys.modules))"
+    run = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert run.stdout.strip() == "set()", run.stdout + run.stderr
+    shown = clipbias("--help", cwd=tmp_path)
+    assert shown.returncode == 0
+    for command in ("models", "data", "probe", "finetune", "report", "compare", "demo"):
+        assert command in shown.stdout
+
+
+def test_data_show_writes_the_picture_and_the_caption(tmp_path):
+    from PIL import Image
+
+    from clipbias.scenes import long_caption, render, sample_scene
+
+    run = clipbias("data", "show", "scenes", "7", "--out", "seen", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    scene = sample_scene("test", 7)
+    sentences = [sentence.text for sentence in long_caption(scene)]
+    assert (tmp_path / "seen/scenes_test_7.txt").read_text() == " ".join(sentences) + "\n"
+    assert Image.open(tmp_path / "seen/scenes_test_7.png").tobytes() == render(scene).tobytes()
+    assert all(sentence in run.stdout for sentence in sentences)
+
+
+def test_probe_report_and_compare_in_one_go(tmp_path):
+    for model in ("nano-longclip", "nano-debias"):
+        run = clipbias("probe", "drop-first", "--model", model, cwd=tmp_path, COLUMNS="100")
+        assert run.returncode == 0, run.stderr
+        assert "no --data given" in run.stdout
+    folders = [tmp_path / "results" / model / "scenes" / "drop-first" for model in ("nano-longclip", "nano-debias")]
+    stamps = [(folder / "run.json").stat().st_mtime_ns for folder in folders]
+    again = clipbias("probe", "drop-first", "--model", "nano-debias", cwd=tmp_path)
+    assert again.returncode == 0 and (folders[1] / "run.json").stat().st_mtime_ns == stamps[1]
+    compared = clipbias("compare", *map(str, folders), cwd=tmp_path)
+    assert compared.returncode == 0 and "McNemar" in compared.stdout
+    reported = clipbias("report", "--out", "figures", cwd=tmp_path)
+    assert reported.returncode == 0, reported.stderr
+    for name in ("scenes-drops.png", "scenes-drops.svg", "scenes-drops.pdf", "scenes-drops.csv", "leaderboard.md", "index.html"):
+        assert (tmp_path / "figures" / name).stat().st_size > 100
+    first = {p.name: p.read_bytes() for p in (tmp_path / "figures").iterdir()}
+    assert clipbias("report", "--out", "figures", cwd=tmp_path).returncode == 0
+    second = {p.name: p.read_bytes() for p in (tmp_path / "figures").iterdir()}
+    assert first == second

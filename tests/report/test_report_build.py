@@ -1,0 +1,128 @@
+"""The report from rows that the test makes up."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests_support import make_row, make_run
+
+from clipbias.errors import UserError
+from clipbias.report.build import build_report
+from clipbias.report.figures import headline
+from clipbias.report.load import load_rows
+from clipbias.report.style import model_styles
+from clipbias.report.tables import leaderboard, to_csv, to_markdown
+from clipbias.results import QUERY_COLUMNS, run_folder, write_run
+
+HOSTILE = '<script>alert(1)</script>|=cmd("x")'
+
+
+def _write(root, model: str, data: str = "d", **changes: object) -> None:
+    queries = pd.DataFrame([["full", "t2i", 0, 0, 1, 0.5, 0.1, True, False]], columns=list(QUERY_COLUMNS))
+    seed = np.random.default_rng(len(model))
+    for probe, conditions in (
+        ("drop-first", ("full", "drop-first")),
+        ("swap-1-4", ("full", "swap-1-4")),
+        ("swap", ("first-2", "swap-2", "first-only")),
+        ("padding", ("pad-0", "pad-1", "pad-2")),
+    ):
+        rows = []
+        for order, condition in enumerate(conditions):
+            for direction in ("t2i", "i2t"):
+                for metric in ("recall@1", "recall@5", "recall@10"):
+                    for scope in ("eligible", "all"):
+                        value = float(seed.uniform(0.2, 0.8))
+                        change = {} if order == 0 else {"delta": -0.1, "delta_low": -0.15, "delta_high": -0.05}
+                        rows.append(
+                            make_row(
+                                probe=probe, condition=condition, order=order, x=float(order), direction=direction, metric=metric,
+                                scope=scope, value=value, low=value - 0.05, high=value + 0.05, **change,
+                            )
+                        )  # fmt: skip
+        run = make_run(model=model, probe=probe, data=data, **changes)
+        write_run(run_folder(root, f"{model}-{len(model)}", data, probe), run, rows, queries)
+
+
+@pytest.mark.parametrize("models", [["one"], [f"a model with quite a long name, number {i}" for i in range(20)]])
+def test_every_figure_is_written_in_every_format_with_its_numbers(tmp_path, models):
+    for number, model in enumerate(models):
+        _write(tmp_path / str(number), model)
+    drawn = build_report([tmp_path], tmp_path / "out")
+    assert [d.stem for d in drawn] == ["d-figure2-padding", "d-figure3-swap", "d-drops"]
+    magic = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+    for figure in drawn:
+        for kind, start in magic.items():
+            assert (tmp_path / "out" / f"{figure.stem}.{kind}").read_bytes().startswith(start)
+        table = list(csv.DictReader(io.StringIO((tmp_path / "out" / f"{figure.stem}.csv").read_text())))
+        assert {line["model"] for line in table} == set(models)
+
+
+def test_names_from_results_stay_text_everywhere(tmp_path):
+    _write(tmp_path / "results", HOSTILE)
+    build_report([tmp_path / "results"], tmp_path / "out")
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "<script>alert" not in page and page.count("<script>") == 1
+    assert "&lt;script&gt;alert(1)" in page
+    assert not re.search(r'(?:src|href)="(?!data:)', page)
+    assert "<script>" not in (tmp_path / "out" / "leaderboard.md").read_text()
+    for figure in (tmp_path / "out").glob("*.svg"):
+        assert "<script>" not in figure.read_text()
+
+
+def test_a_formula_in_a_csv_is_defused_and_numbers_are_not():
+    text = to_csv(pd.DataFrame({"model": ["=1+1", "+cmd", "-x", "@a"], "change": ["-1.0", "+2.0", "-3.0 to +1.0", "4"]}))
+    lines = list(csv.reader(io.StringIO(text)))[1:]
+    assert lines == [["'=1+1", "-1.0"], ["'+cmd", "+2.0"], ["'-x", "-3.0 to +1.0"], ["'@a", "4"]]
+
+
+def test_markdown_cells_stay_in_their_column():
+    assert to_markdown(pd.DataFrame({"a": ["x|y\nz"], "b": [None]})).splitlines()[2] == "| x\\|y z |  |"
+
+
+def test_headline_is_percent_on_eligible_captions(tmp_path):
+    _write(tmp_path, "m")
+    rows, runs = load_rows([tmp_path])
+    assert len(runs) == 4
+    table = headline(rows, "padding", "t2i")
+    raw = rows.query("probe == 'padding' and direction == 't2i' and metric == 'recall@1' and scope == 'eligible'")
+    np.testing.assert_allclose(table["value"], 100 * raw.sort_values("order")["value"].to_numpy())
+    assert table["delta"].dropna().tolist() == pytest.approx([-10, -10])
+
+
+def test_the_leaderboard_is_sorted_and_shows_what_was_measured(tmp_path):
+    for model in ("a", "bb", "ccc"):
+        _write(tmp_path, model)
+    rows, _ = load_rows([tmp_path])
+    board = leaderboard(rows)
+    assert board["T2I R@1"].astype(float).is_monotonic_decreasing
+    assert set(board["drop first"]) == {"-10.0"} and set(board["swap 1-4 95%"]) == {"-15.0 to -5.0"}
+
+
+def test_the_same_run_twice_is_one_and_two_that_differ_are_refused(tmp_path):
+    _write(tmp_path / "a", "m")
+    _write(tmp_path / "b", "m")
+    assert len(load_rows([tmp_path])[1]) == 4
+    _write(tmp_path / "c", "m", model_fingerprint="other")
+    with pytest.raises(UserError, match="there twice and differs"):
+        load_rows([tmp_path])
+
+
+def test_unfinished_runs_are_left_out_and_nothing_at_all_is_said(tmp_path):
+    _write(tmp_path, "m")
+    for file in tmp_path.rglob("run.json"):
+        file.rename(file.with_name("run.part"))
+    with pytest.raises(UserError, match="no finished run"):
+        load_rows([tmp_path])
+
+
+def test_a_model_keeps_its_style_and_no_two_of_28_share_one():
+    names = [str(i) for i in range(28)]
+    styles = model_styles(names)
+    assert len({json.dumps(s, sort_keys=True) for s in styles.values()}) == 28
+    assert model_styles(names) == styles
