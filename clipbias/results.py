@@ -127,7 +127,9 @@ def write_run(folder: Path, run: Run, rows: Sequence[Row], queries: pd.DataFrame
     (folder / "run.json").unlink(missing_ok=True)
     write_text(folder / "rows.jsonl", "".join(json.dumps(asdict(row)) + "\n" for row in rows))
     with atomic_path(folder / "queries.parquet") as path:
-        pq.write_table(pa.Table.from_pandas(queries[list(QUERY_COLUMNS)], preserve_index=False), path, compression="zstd")
+        pq.write_table(
+            pa.Table.from_pandas(queries[list(QUERY_COLUMNS)], preserve_index=False), path, compression="zstd"
+        )
     write_text(folder / "run.json", json.dumps(asdict(run), indent=1) + "\n")
 
 

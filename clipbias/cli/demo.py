@@ -70,7 +70,8 @@ def summary(rows: dict[str, list[Row]]) -> str:
 
     def change(model: str, probe: str, condition: str) -> str:
         row = found[model, probe, condition]
-        return f"{_percent(row.delta, '+6.1f')} points ({_percent(row.delta_low, '+.1f')} to {_percent(row.delta_high, '+.1f')})"
+        low, high = _percent(row.delta_low, "+.1f"), _percent(row.delta_high, "+.1f")
+        return f"{_percent(row.delta, '+6.1f')} points ({low} to {high})"
 
     blocks = (
         ("Full captions, T2I R@1", value, "drop-first", "full"),

@@ -109,9 +109,7 @@ def sample_scene(split: str, index: int) -> Scene:
         raise IndexError(f"split {split!r} holds scenes 0 to {SPLITS[split] - 1}, not {index}")
     draw = Stream("scene", split, index)
     cells = draw.shuffled([(row, column) for row in range(2) for column in range(3)])
-    things = [
-        Thing(draw.pick(SHAPES), draw.pick(COLOURS), "large", draw.pick(TEXTURES), *cells[0])
-    ]
+    things = [Thing(draw.pick(SHAPES), draw.pick(COLOURS), "large", draw.pick(TEXTURES), *cells[0])]
     for cell in cells[1 : 2 + draw.below(4)]:
         size = draw.pick(("small", "medium"))
         things.append(Thing(draw.pick(SHAPES), draw.pick(COLOURS), size, "plain", *cell))

@@ -20,7 +20,11 @@ def _rows(delta: float) -> list:
 
 @pytest.mark.parametrize(
     ("debias", "words"),
-    [(-0.1, "loses clearly less than nano-longclip"), (-0.31, "lose about as much"), (-0.6, "loses clearly more than nano-longclip")],
+    [
+        (-0.1, "loses clearly less than nano-longclip"),
+        (-0.31, "lose about as much"),
+        (-0.6, "loses clearly more than nano-longclip"),
+    ],
 )
 def test_the_verdict_is_what_the_intervals_say(debias, words):
     text = summary({"nano-longclip": _rows(-0.3), "nano-debias": _rows(debias)})

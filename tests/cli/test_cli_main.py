@@ -17,7 +17,12 @@ def clipbias(*arguments: str, cwd: Path, **variables: str) -> subprocess.Complet
     environment |= {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd / "hf"), **variables}
     program = "from clipbias.cli.app import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", program, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", program, *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
@@ -62,7 +67,11 @@ def test_help_and_import_need_no_heavy_library(tmp_path):
     heavy = "{'torch', 'open_clip', 'pandas', 'numpy', 'matplotlib', 'seaborn', 'PIL', 'pyarrow', 'scipy'}"
     program = f"import sys, clipbias, clipbias.cli.app; print({heavy} & set(sys.modules))"
     run = subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert run.stdout.strip() == "set()", run.stdout + run.stderr
     shown = clipbias("--help", cwd=tmp_path)
@@ -98,7 +107,14 @@ def test_probe_report_and_compare_in_one_go(tmp_path):
     assert compared.returncode == 0 and "McNemar" in compared.stdout
     reported = clipbias("report", "--out", "figures", cwd=tmp_path)
     assert reported.returncode == 0, reported.stderr
-    for name in ("scenes-drops.png", "scenes-drops.svg", "scenes-drops.pdf", "scenes-drops.csv", "leaderboard.md", "index.html"):
+    for name in (
+        "scenes-drops.png",
+        "scenes-drops.svg",
+        "scenes-drops.pdf",
+        "scenes-drops.csv",
+        "leaderboard.md",
+        "index.html",
+    ):
         assert (tmp_path / "figures" / name).stat().st_size > 100
     first = {p.name: p.read_bytes() for p in (tmp_path / "figures").iterdir()}
     assert clipbias("report", "--out", "figures", cwd=tmp_path).returncode == 0

@@ -8,12 +8,12 @@ import stat
 
 import pandas as pd
 import pytest
+from tests_support import make_row, make_run
 
 from clipbias.errors import UserError
 from clipbias.files import atomic_path, write_text
 from clipbias.registry import Registry, import_object
 from clipbias.results import QUERY_COLUMNS, SCHEMA, find_runs, read_queries, read_rows, read_run, run_folder, write_run
-from tests_support import make_row, make_run
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -37,7 +37,7 @@ def test_a_written_file_has_the_users_mode(tmp_path):
 
 def test_a_folder_that_cannot_be_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write .*file"):
+    with pytest.raises(UserError, match=r"cannot write .*file"):
         write_text(tmp_path / "file" / "below.txt", "x")
 
 

@@ -41,8 +41,8 @@ def _write(root, model: str, data: str = "d", **changes: object) -> None:
                         change = {} if order == 0 else {"delta": -0.1, "delta_low": -0.15, "delta_high": -0.05}
                         rows.append(
                             make_row(
-                                probe=probe, condition=condition, order=order, x=float(order), direction=direction, metric=metric,
-                                scope=scope, value=value, low=value - 0.05, high=value + 0.05, **change,
+                                probe=probe, condition=condition, order=order, x=float(order), direction=direction,
+                                metric=metric, scope=scope, value=value, low=value - 0.05, high=value + 0.05, **change,
                             )
                         )  # fmt: skip
         run = make_run(model=model, probe=probe, data=data, **changes)
@@ -76,7 +76,9 @@ def test_names_from_results_stay_text_everywhere(tmp_path):
 
 
 def test_a_formula_in_a_csv_is_defused_and_numbers_are_not():
-    text = to_csv(pd.DataFrame({"model": ["=1+1", "+cmd", "-x", "@a"], "change": ["-1.0", "+2.0", "-3.0 to +1.0", "4"]}))
+    text = to_csv(
+        pd.DataFrame({"model": ["=1+1", "+cmd", "-x", "@a"], "change": ["-1.0", "+2.0", "-3.0 to +1.0", "4"]})
+    )
     lines = list(csv.reader(io.StringIO(text)))[1:]
     assert lines == [["'=1+1", "-1.0"], ["'+cmd", "+2.0"], ["'-x", "-3.0 to +1.0"], ["'@a", "4"]]
 

@@ -101,7 +101,7 @@ def test_captions_have_the_lengths_that_are_promised():
     details = [len(caption) - 1 for caption in captions]
     assert min(details) >= 4 and max(details) <= 8
     lengths = [len(ids) + 2 for ids in clip_token_lists([" ".join(s.text for s in c) for c in captions])]
-    assert 45 <= min(lengths) and max(lengths) <= 150 and 60 <= sum(lengths) / len(lengths) <= 100
+    assert min(lengths) >= 45 and max(lengths) <= 150 and 60 <= sum(lengths) / len(lengths) <= 100
     short = [len(ids) + 2 for ids in clip_token_lists([short_caption(scene) for scene in scenes])]
     assert 13 <= sum(short) / len(short) <= 16 and max(short) <= 30
 
