@@ -23,6 +23,7 @@ def make_run(**changes: object) -> Run:
         "model_fingerprint": "0", "model_options": {}, "data": "d", "split": "test", "data_fingerprint": "1",
         "protocol": "10 images", "captions": 10, "images": 10, "skipped": 0, "context_length": 77, "truncation": "",
         "interval": "", "precision": "fp32", "device": "cpu", "seed": 0, "seconds": 1.0,
-        "created": "2026-01-01T00:00:00+00:00", "command": "clipbias probe", "versions": {}, "git_commit": "", "git_dirty": False,
+        "created": "2026-01-01T00:00:00+00:00", "command": "clipbias probe", "versions": {},
+        "git_commit": "", "git_dirty": False,
     }  # fmt: skip
     return Run(**(values | changes))  # type: ignore[arg-type]
