@@ -76,30 +76,47 @@ def register(app: typer.Typer) -> None:
 
 
 def print_rows(model: str, rows: list[Row]) -> None:
-    """One probe's headline rows as a table: R@1 on eligible captions, with what changed."""
+    """One probe's headline rows as a table: R@1 on eligible captions, with what changed.
+
+    Columns that would say the same on every line (all captions eligible, none cut) are left out.
+    """
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{rows[0].probe}: {model}", title_justify="left")
-    for column in ("condition", "direction", "R@1 % (95%)", "", "change, points (95%)", "p (Holm)", "eligible", "R@1 all", "cut"):
-        table.add_column(column, justify="left" if column in ("condition", "direction", "") else "right")
-    everything = {(r.condition, r.direction): r for r in rows if r.metric == HEADLINE and r.scope == "all"}
-    for row in rows:
-        if row.metric != HEADLINE or row.scope != "eligible":
-            continue
-        assert row.low is not None and row.high is not None
-        change = ""
-        if row.delta is not None and row.delta_low is not None and row.delta_high is not None:
-            change = f"{100 * row.delta:+.1f} ({100 * row.delta_low:+.1f} to {100 * row.delta_high:+.1f})"
-        table.add_row(
-            row.condition,
-            row.direction.upper(),
-            f"{100 * row.value:.1f} ({100 * row.low:.1f}-{100 * row.high:.1f})",
-            "█" * round(20 * row.value),
-            change,
-            "" if row.p_holm is None else f"{row.p_holm:.2g}",
-            str(row.eligible),
-            f"{100 * everything[row.condition, row.direction].value:.1f}",
-            f"{row.truncated:.0%}" if row.truncated else "",
-        )
-    Console().print(table)
+    headline = [row for row in rows if row.metric == HEADLINE and row.scope == "eligible"]
+    everything = {(row.condition, row.direction): row for row in rows if row.metric == HEADLINE and row.scope == "all"}
+    some_left_out = any(everything[row.condition, row.direction].n != row.n for row in headline)
+    some_cut = any(row.truncated for row in headline)
+    n = "" if some_left_out or not headline else f", n {headline[0].n}"
+    table = Table(title=f"{rows[0].probe}: {model}{n}", title_justify="left", box=None, padding=(0, 1), pad_edge=False)
+    for column in ("condition", "dir"):
+        table.add_column(column, no_wrap=True)
+    columns = ["R@1 % (95%)", "change, points (95%)", "p (Holm)"]
+    columns += ["n", "R@1 all"] * some_left_out + ["cut", "lost"] * some_cut
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in headline:
+        cells = [row.condition, row.direction.upper(), _share(row.value, row.low, row.high)]
+        cells += [_change(row), "" if row.p_holm is None else f"{row.p_holm:.2g}"]
+        if some_left_out:
+            cells += [str(row.n), f"{100 * everything[row.condition, row.direction].value:.1f}"]
+        if some_cut:
+            cells += [f"{row.truncated:.0%}", f"{row.tokens_lost:.1f}"] if row.truncated else ["", ""]
+        table.add_row(*cells)
+    console = Console()
+    # In a file or a pipe there is no edge to keep to.
+    Console(width=None if console.is_terminal else 120).print(table)
+    if some_cut:
+        print("cut: captions longer than the model's context; lost: tokens cut per caption, on average")
+
+
+def _share(value: float, low: float | None, high: float | None) -> str:
+    """A share in percent, with its interval where there is one."""
+    interval = "" if low is None or high is None else f" ({100 * low:.1f}-{100 * high:.1f})"
+    return f"{100 * value:.1f}{interval}"
+
+
+def _change(row: Row) -> str:
+    if row.delta is None or row.delta_low is None or row.delta_high is None:
+        return ""
+    return f"{100 * row.delta:+.1f} ({100 * row.delta_low:+.1f} to {100 * row.delta_high:+.1f})"

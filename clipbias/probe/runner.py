@@ -44,6 +44,7 @@ class Session:
         self._lengths: list[np.ndarray] = []
         self._images: Tensor | None = None
         self._rankings: dict[tuple[str, ...], dict[str, Ranking]] = {}
+        self._bootstraps: dict[str, ClusterBootstrap] = {}
 
     def images(self) -> Tensor:
         """Image features [N, D]."""
@@ -67,6 +68,16 @@ class Session:
                 self._rows[text] = len(self._rows)
         rows, inverse = np.unique([self._rows[t] for t in texts], return_inverse=True)
         return torch.cat(self._features)[rows], inverse, np.concatenate(self._lengths)[rows][inverse]
+
+    def clusters(self, direction: str) -> np.ndarray:
+        """The image that each query of a direction belongs to."""
+        return self.dataset.caption_image if direction == "t2i" else np.arange(len(self.dataset.image_names))
+
+    def bootstrap(self, direction: str) -> ClusterBootstrap:
+        """The resamples of a direction's queries, drawn once: probes of a session share them."""
+        if direction not in self._bootstraps:
+            self._bootstraps[direction] = ClusterBootstrap(self.clusters(direction), self.seed)
+        return self._bootstraps[direction]
 
     def rankings(self, texts: Sequence[str]) -> dict[str, Ranking]:
         """Both directions' ranks of one text a caption."""
@@ -188,8 +199,7 @@ def _rows_and_queries(session: Session, probe: Probe, measured: list[Measured]) 
     tables: list[pd.DataFrame] = []
     tests: list[tuple[int, float]] = []
     for direction in DIRECTIONS:
-        cluster = owner if direction == "t2i" else np.arange(images)
-        bootstrap = ClusterBootstrap(cluster, session.seed)
+        cluster, bootstrap = session.clusters(direction), session.bootstrap(direction)
         metrics = {m.condition.name: per_query_metrics(m.rankings[direction]) for m in measured}
         base = np.column_stack(list(metrics[probe.baseline].values()))
         for order, one in enumerate(measured):
