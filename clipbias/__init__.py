@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from clipbias.data.dataset import RetrievalDataset
     from clipbias.data.loading import load_dataset, register_dataset
     from clipbias.models.encoder import Encoder
-    from clipbias.models.loading import load_model, register_model
+    from clipbias.models.catalogue import register_model
+    from clipbias.models.loading import load_model
 
 __version__ = "1.0.0"
 _LAZY = {
@@ -17,7 +18,7 @@ _LAZY = {
     "load_dataset": "clipbias.data.loading",
     "load_model": "clipbias.models.loading",
     "register_dataset": "clipbias.data.loading",
-    "register_model": "clipbias.models.loading",
+    "register_model": "clipbias.models.catalogue",
 }
 __all__ = [
     "Encoder",

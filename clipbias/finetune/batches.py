@@ -12,7 +12,7 @@ from torch import Tensor
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.finetune.captions import debias_sentences, prefix_length, sample_stream, text_before_first_stop
 from clipbias.finetune.recipe import Recipe
-from clipbias.models.tokenizer import clip_tokenizer
+from clipbias.models.tokenizer import ClipTokens
 from clipbias.models.towers import eot_positions
 
 
@@ -63,7 +63,7 @@ class BatchMaker:
         self.transform = transform
         self.split_sentences = split_sentences
         self.short_variant = short_variant
-        self.tokenize = clip_tokenizer(recipe.context_length)
+        self.tokenize = ClipTokens(recipe.context_length)
 
     def __len__(self) -> int:
         return len(self.dataset.captions)

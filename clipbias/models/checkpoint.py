@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,15 +16,22 @@ from torch import Tensor
 
 from clipbias.errors import UserError
 from clipbias.models.families import FAMILIES
+from clipbias.models.torchscript import is_torchscript, read_torchscript
+
+_IN_FOLDER = ("model.safetensors", "open_clip_model.safetensors")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The state dict in a ``.safetensors`` or ``.pt`` file, without any ``module.`` prefix.
+    """The state dict in a ``.safetensors``, ``.pt`` or TorchScript file, without any ``module.`` prefix.
+
+    A folder stands for the ``model.safetensors`` or ``open_clip_model.safetensors`` in it.
 
     Raises:
         UserError: not there, empty, cut short, or asking for more than tensors; the line names the file.
     """
     try:
+        if path.is_dir():
+            path = next((path / n for n in _IN_FOLDER if (path / n).is_file()), path / _IN_FOLDER[0])
         if not path.is_file():
             raise UserError(f"{path}: no such file")
         if path.stat().st_size == 0:
@@ -32,20 +40,23 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             content: object = load_file(path)
+        elif is_torchscript(path):
+            content = read_torchscript(path)
         else:
-            if zipfile.is_zipfile(path) and _is_torchscript(path):
-                raise UserError(
-                    f"{path}: a TorchScript archive holds code, which is never run; pass the model's plain state dict"
-                )
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            # Mapped, so that what is not needed (an optimizer's state) is never read.
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except UserError:
         raise
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: refused, it asks for more than tensors or is damaged ({reason})") from error
+        # torch's own text advises to load it anyway; only what the file asked for is passed on.
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"it asks for {asked[1]}" if asked else "it is damaged or asks for more"
+        raise UserError(f"{path}: refused, a checkpoint may hold tensors only and {what}") from error
     except Exception as error:
         # A damaged archive fails in as many ways as there are bytes to damage.
-        raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__}: {str(error).splitlines()[0][:120]})") from error
+        raise UserError(
+            f"{path}: not a readable checkpoint ({type(error).__name__}: {str(error).splitlines()[0][:120]})"
+        ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not content:
@@ -55,11 +66,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise UserError(f"{path}: {key} holds NaN or infinite values")
     return state
-
-
-def _is_torchscript(path: Path) -> bool:
-    with zipfile.ZipFile(path) as archive:
-        return any(name.split("/")[1:2] == ["code"] for name in archive.namelist())
 
 
 def family_reader(family: str) -> ModuleType:

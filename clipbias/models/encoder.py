@@ -1,8 +1,9 @@
-"""The one contract every model is used through."""
+"""The one contract every model is used through, and its implementation for open_clip's modules."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipbias.models.tokenizer import clip_token_lists, pack_ids
-from clipbias.models.towers import causal_features, eot_positions
+from clipbias.errors import UserError
+from clipbias.models.tokenizer import ClipTokens, Tokens
+from clipbias.models.towers import causal_features, eot_positions, is_causal
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,18 +24,60 @@ _IMAGES = 128
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class Encoder:
+class Encoder(ABC):
     """Texts and images to L2-normalised float32 features [N, D] on the CPU, in input order.
 
     Attributes:
         name: what the user asked for.
         family: the reader that built it.
-        context_length: token positions, SOT and EOT included.
-        embed_dim: D.
         fingerprint: hex digest over weights and options.
         options: how the family read its file.
+        device, precision: where and in which floating-point type it computes.
+        context_length: token positions, special tokens included; 0 where the model does not say.
+        embed_dim: D.
+    """
+
+    name: str
+    family: str
+    fingerprint: str
+    options: Mapping[str, str]
+    device: torch.device
+    precision: str
+    context_length: int
+    embed_dim: int
+
+    @abstractmethod
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Token ids, LongTensor [N, context_length]; a text too long is cut as the model's authors cut it."""
+
+    @abstractmethod
+    def token_lengths(self, texts: Sequence[str]) -> np.ndarray:
+        """Uncut token counts [N], special tokens included: above ``context_length`` a text is cut."""
+
+    @abstractmethod
+    def encode_token_ids(self, ids: Tensor, batch_size: int | None = None) -> Tensor:
+        """Features [N, D] of ready-made ids [N, L]."""
+
+    @abstractmethod
+    def encode_texts(self, texts: Sequence[str], batch_size: int | None = None) -> Tensor:
+        """Features [N, D] of texts."""
+
+    @abstractmethod
+    def encode_images(self, images: Sequence[Image.Image | str | Path], batch_size: int | None = None) -> Tensor:
+        """Features [N, D] of PIL images or paths.
+
+        Raises:
+            UserError: a path that is no readable image.
+        """
+
+
+class ClipEncoder(Encoder):
+    """An `Encoder` around an open_clip model with ``text`` and ``visual`` towers.
+
+    Attributes:
         module: open_clip ``CustomTextCLIP``.
         transform: PIL image -> pixels [3, H, W].
+        image_size: H and W.
     """
 
     def __init__(
@@ -42,9 +86,10 @@ class Encoder:
         family: str,
         module: nn.Module,
         transform: Callable[[Image.Image], Tensor],
+        tokens: Tokens,
         image_size: int,
         fingerprint: str,
-        options: dict[str, str],
+        options: Mapping[str, str],
         device: torch.device,
         precision: str,
     ) -> None:
@@ -57,47 +102,64 @@ class Encoder:
         self.options = options
         self.device = device
         self.precision = precision
-        self.context_length = int(module.text.context_length)
-        self.embed_dim = int(module.text.text_projection.shape[1])
+        self.context_length = tokens.context_length
+        self._tokens = tokens
+        # Trimming is exact only where nothing behind EOT is seen and EOT is CLIP's.
+        self._trim = isinstance(tokens, ClipTokens) and is_causal(module.text)
+        self.embed_dim = int(self._run(module.encode_text, tokens([""])).shape[1])
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Token ids, LongTensor [N, context_length]; a text too long is cut and keeps EOT last."""
-        return pack_ids(clip_token_lists(texts), self.context_length)
+        """See `Encoder.tokenize`."""
+        return self._tokens(texts)
 
     def token_lengths(self, texts: Sequence[str]) -> np.ndarray:
-        """Uncut token counts [N], SOT and EOT included: above ``context_length`` a text is cut."""
-        return np.array([len(ids) + 2 for ids in clip_token_lists(texts)], dtype=np.int64)
+        """See `Encoder.token_lengths`."""
+        return self._tokens.lengths(texts)
 
     def encode_texts(self, texts: Sequence[str], batch_size: int | None = None) -> Tensor:
-        """Features [N, D] of texts."""
+        """See `Encoder.encode_texts`."""
         return self.encode_token_ids(self.tokenize(texts), batch_size)
 
     def encode_token_ids(self, ids: Tensor, batch_size: int | None = None) -> Tensor:
-        """Features [N, D] of ready-made ids [N, L], each with exactly one EOT.
+        """Features [N, D] of ready-made ids [N, L].
 
-        Batches hold texts of like length and are cut at their longest EOT, which is exact for a
-        causal tower; ``batch_size`` fixes the number of texts instead of the number of tokens.
+        For a causal tower read at EOT each row has exactly one EOT; batches hold texts of like length and are
+        cut at their longest EOT, which is exact there. Other towers see all L ids. ``batch_size`` fixes the
+        number of texts in a batch instead of the number of tokens.
+
+        Raises:
+            ValueError: a causal tower got a row without EOT.
         """
+        out = torch.empty(len(ids), self.embed_dim)
+        for rows in self._text_batches(ids, batch_size):
+            part = ids[rows]
+            out[rows] = self._run(self._trimmed if self._trim else self.module.encode_text, part)
+        return out
+
+    def _text_batches(self, ids: Tensor, batch_size: int | None) -> Iterator[Tensor]:
         if not len(ids):
-            return torch.empty(0, self.embed_dim)
+            return
+        if not self._trim:
+            yield from torch.arange(len(ids)).split(batch_size or max(1, _TEXT_TOKENS // ids.shape[1]))
+            return
         ends = eot_positions(ids)
         order = torch.argsort(ends, descending=True, stable=True)
-        out = torch.empty(len(ids), self.embed_dim)
         start = 0
         while start < len(order):
             size = batch_size or max(1, _TEXT_TOKENS // (int(ends[order[start]]) + 1))
-            rows = order[start : start + size]
-            out[rows] = self._run(lambda part: causal_features(self.module.text, part), ids[rows])
+            yield order[start : start + size]
             start += size
-        return out
+
+    def _trimmed(self, ids: Tensor) -> Tensor:
+        return causal_features(self.module.text, ids)
 
     def encode_images(self, images: Sequence[Image.Image | str | Path], batch_size: int | None = None) -> Tensor:
-        """Features [N, D] of PIL images or paths."""
+        """See `Encoder.encode_images`."""
         out = torch.empty(len(images), self.embed_dim)
         size = batch_size or _IMAGES
         for start in range(0, len(images), size):
-            pixels = torch.stack([self.transform(_opened(image)) for image in images[start : start + size]])
-            out[start : start + len(pixels)] = self._run(self.module.visual, pixels)
+            pixels = torch.stack([self.transform(opened(image)) for image in images[start : start + size]])
+            out[start : start + len(pixels)] = self._run(self.module.encode_image, pixels)
         return out
 
     @torch.inference_mode()
@@ -107,10 +169,28 @@ class Encoder:
         return F.normalize(features.float(), dim=-1).cpu()
 
 
-def _opened(image: Image.Image | str | Path) -> Image.Image:
-    if isinstance(image, (str, Path)):
-        from PIL import Image as PilImage
+def opened(image: Image.Image | str | Path) -> Image.Image:
+    """The image as RGB; a path is read as the families' authors do, without turning it by its EXIF orientation.
 
-        with PilImage.open(image) as file:
-            return file.convert("RGB")
+    Raises:
+        UserError: a path that is no readable image.
+    """
+    if isinstance(image, (str, Path)):
+        from clipbias.data.images import open_image
+
+        return open_image(Path(image), upright=False)
+    if image.mode != "RGB":
+        return image.convert("RGB")
     return image
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse a floating-point type that the device cannot compute in.
+
+    Raises:
+        UserError: unknown, or fp16 on the CPU.
+    """
+    if precision not in DTYPES:
+        raise UserError(f"no precision is called {precision!r}; choose {', '.join(DTYPES)}")
+    if precision == "fp16" and device.type == "cpu":
+        raise UserError("precision fp16 needs a GPU; on the CPU choose fp32 or bf16")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,8 +16,12 @@ from clipbias.errors import UserError
 from clipbias.models.build import build_clip, clip_transform
 from clipbias.models.catalogue import MODELS, PACKAGED, ModelEntry
 from clipbias.models.checkpoint import family_reader, read_tensors, recognise, state_fingerprint
-from clipbias.models.encoder import DTYPES, Encoder
+from clipbias.models.encoder import ClipEncoder, Encoder, check_precision
 from clipbias.models.layouts import shape_of
+from clipbias.models.openclip import PREFIX, load_openclip, quiet
+from clipbias.models.tokenizer import ClipTokens
+from clipbias.models.wrapped import WrappedEncoder
+from clipbias.registry import import_object
 
 log = logging.getLogger(__name__)
 WEIGHTS_VARIABLE = "CLIPBIAS_WEIGHTS"
@@ -25,31 +32,48 @@ def load_model(
     weights: str | Path | None = None,
     device: str = "auto",
     precision: str = "fp32",
-    **options: str,
+    **options: object,
 ) -> Encoder:
-    """The encoder of a registered name, or of a checkpoint whose path is given as the name.
+    """The encoder of a registered name, a checkpoint, an open_clip model, or a user's own.
 
     Args:
-        name: a name that `clipbias models` lists, or a path; a path's family is recognised from its keys.
+        name: a name that `clipbias models` lists; the path of a checkpoint, whose family is recognised from its
+            keys; ``openclip:NAME/TAG`` or ``openclip:local-dir:FOLDER``; or ``module:function``, a function
+            that returns a model (see `clipbias.models.wrapped.WrappedEncoder`).
         weights: a file to read instead of looking for the named one.
         device: "auto" (cuda, then mps, then cpu) or a torch device.
         precision: fp32, bf16 or fp16; on the CPU fp32 or bf16.
-        options: the family's own, such as ``positions="saved"`` for debias.
+        options: the family's own, such as ``positions="saved"`` for debias or ``context=77`` for fgclip.
 
     Raises:
         UserError: an unknown name or option, weights that are not here, a file that is not what it should be.
     """
-    where = _device(device)
-    if precision not in DTYPES or (precision == "fp16" and where.type == "cpu"):
-        raise UserError(f"precision {precision!r} is not to be had on {where.type}; choose fp32 or bf16")
-    family = None
+    where = choose_device(device)
+    check_precision(precision, where)
+    entry: object = None
     if name in MODELS:
-        path = find_weights(name, MODELS[name], weights)
-        family = MODELS[name].family
-    else:
-        path = Path(weights or name)
-        if not path.exists():
-            MODELS[name]  # raises, with the near names
+        entry = MODELS[name]
+    elif name.startswith(PREFIX):
+        entry = ModelEntry("openclip", "", 0, 0, name)
+    elif not Path(weights or name).exists() and ":" in name:
+        entry = _user_function(name)
+    elif not Path(weights or name).exists():
+        MODELS[name]  # raises, with the near names
+    if entry is not None and not isinstance(entry, ModelEntry):
+        _refuse(options, name)
+        return _from_factory(entry, name, where, precision)
+    if entry is not None and entry.family == "openclip":
+        _refuse(options, name)
+        return load_openclip(name, entry.source.removeprefix(PREFIX), weights, where, precision)
+    path = Path(weights or name) if entry is None else find_weights(name, entry, weights)
+    label = Path(name).stem if entry is None else name
+    return _read_checkpoint(label, path, entry.family if entry else None, where, precision, options)
+
+
+def _read_checkpoint(
+    name: str, path: Path, family: str | None, device: torch.device, precision: str, options: dict[str, object]
+) -> ClipEncoder:
+    """The encoder of a checkpoint of one of the families; ``family`` None: whichever it is."""
     state = read_tensors(path)
     found, reason = recognise(state, path)
     if family is None:
@@ -57,12 +81,18 @@ def load_model(
     elif found != family:
         raise UserError(f"{path}: expected a {family} checkpoint for {name}, found {found} ({reason})")
     reader = family_reader(found)
+    _refuse(options, f"the {found} family", known=list(inspect.signature(reader.read).parameters)[1:])
     try:
         custom, used = reader.read(state, **options)
-    except TypeError as error:
-        raise UserError(f"the {found} family does not take these options: {', '.join(options)}") from error
-    shape = shape_of(custom)
-    module = build_clip(shape, meta=True)
+    except KeyError as error:
+        raise UserError(f"{path}: not a whole {found} checkpoint: {error} is missing") from error
+    except RuntimeError as error:
+        raise UserError(f"{path}: its tensors do not fit together: {' '.join(str(error).split())[:200]}") from error
+    try:
+        shape = shape_of(custom)
+        module = build_clip(shape, meta=True)
+    except (UserError, RuntimeError, ValueError, ZeroDivisionError, AssertionError) as error:
+        raise UserError(f"{path}: no {found} model has these shapes: {' '.join(str(error).split())[:200]}") from error
     # The causal mask is the module's only tensor that no checkpoint holds.
     module.text.attn_mask = None
     try:
@@ -70,26 +100,59 @@ def load_model(
     except RuntimeError as error:
         raise UserError(f"{path}: not a whole {found} checkpoint: {' '.join(str(error).split())[:300]}") from error
     module.text.attn_mask = torch.full((shape.context_length,) * 2, float("-inf")).triu(1)
-    return Encoder(
-        name=name if name in MODELS else Path(name).stem,
+    return ClipEncoder(
+        name=name,
         family=found,
-        module=module.to(where),
+        module=module.to(device),
         transform=clip_transform(shape.image_size, reader.SQUARE),
+        tokens=ClipTokens(shape.context_length),
         image_size=shape.image_size,
         fingerprint=state_fingerprint(state, used),
         options=used,
-        device=where,
+        device=device,
         precision=precision,
     )
 
 
-def _device(device: str) -> torch.device:
+def _refuse(options: dict[str, object], what: str, known: Sequence[str] = ()) -> None:
+    for option in options:
+        if option not in known:
+            raise UserError(f"{what} has no option {option!r}; it takes {', '.join(known) or 'none'}")
+
+
+def _from_factory(factory: object, name: str, device: torch.device, precision: str) -> Encoder:
+    if not callable(factory):
+        raise UserError(f"model {name}: a {type(factory).__name__} is no function that returns a model")
+    model = factory()
+    if isinstance(model, Encoder):
+        return model
+    return WrappedEncoder(model, name.replace(":", "-"), device, precision)
+
+
+def _user_function(name: str) -> object:
+    """What ``module:function`` names; modules beside the user come after the installed ones."""
+    here = os.getcwd()
+    sys.path.append(here)
+    try:
+        return import_object(name)
+    finally:
+        sys.path.remove(here)
+
+
+def choose_device(device: str) -> torch.device:
+    """The device of that name; "auto" is cuda, then mps, then cpu.
+
+    Raises:
+        UserError: no such device, or not on this machine.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        return torch.device(device)
-    except RuntimeError as error:
-        raise UserError(f"no device is called {device!r}; choose auto, cpu, cuda or mps") from error
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"the device {device!r} is not to be had here; choose auto, cpu, cuda or mps") from error
+    return found
 
 
 def find_weights(name: str, entry: ModelEntry, weights: str | Path | None = None) -> Path:
@@ -99,24 +162,19 @@ def find_weights(name: str, entry: ModelEntry, weights: str | Path | None = None
         UserError: it is nowhere; the message says where was looked and what to pass.
     """
     if weights is not None:
-        if not Path(weights).is_file():
+        if not Path(weights).exists():
             raise UserError(f"{weights}: no such weights file for {name}")
         return Path(weights)
-    if entry.source == "package":
-        return PACKAGED / entry.file
-    looked = []
+    found = local_weights(entry)
+    if found is not None:
+        return found
     folder = os.environ.get(WEIGHTS_VARIABLE)
-    if folder:
-        path = Path(folder) / entry.file
-        if path.is_file():
-            return _checked(path, entry)
-        looked.append(str(path))
-    else:
-        looked.append(f"the folder in {WEIGHTS_VARIABLE} (not set)")
+    names = [entry.file, *(other for other, _ in entry.others)]
+    looked = [f"{folder} (for {' or '.join(names)})" if folder else f"the folder in {WEIGHTS_VARIABLE} (not set)"]
     if entry.source.startswith("hub:"):
         path_or_reason = _from_hub(entry)
         if isinstance(path_or_reason, Path):
-            return _checked(path_or_reason, entry)
+            return _checked(path_or_reason, entry.sha256)
         looked.append(f"the Hugging Face cache and hub ({path_or_reason})")
     raise UserError(
         f"{name} needs {entry.where}, and it was not found in {' nor in '.join(looked)}; "
@@ -124,25 +182,50 @@ def find_weights(name: str, entry: ModelEntry, weights: str | Path | None = None
     )
 
 
+def local_weights(entry: ModelEntry, check: bool = True) -> Path | None:
+    """The file of a model where it is on this machine already.
+
+    Args:
+        entry: the model.
+        check: compare its SHA-256 where that is known, which reads the whole file.
+
+    Raises:
+        UserError: the file is there and is another one.
+    """
+    if entry.source == "package":
+        return PACKAGED / entry.file
+    folder = os.environ.get(WEIGHTS_VARIABLE)
+    for file, sha256 in ((entry.file, entry.sha256), *entry.others):
+        # The hub calls many models' files the same: in a folder of many models they lie in one of their own.
+        for place in (file, f"{entry.source.rpartition('/')[2]}/{file}"):
+            if folder and file and (Path(folder) / place).is_file() and place != "model.safetensors":
+                return _checked(Path(folder) / place, sha256 if check else "")
+    if entry.source.startswith("hub:"):
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(entry.source.removeprefix("hub:"), entry.file)
+        if isinstance(cached, str):
+            return Path(cached)
+    return None
+
+
 def _from_hub(entry: ModelEntry) -> Path | str:
     """The downloaded file, or why it could not be had."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import hf_hub_download
 
     repository = entry.source.removeprefix("hub:")
-    cached = try_to_load_from_cache(repository, entry.file)
-    if isinstance(cached, str):
-        return Path(cached)
     try:
-        return Path(hf_hub_download(repository, entry.file, etag_timeout=5))
+        with quiet():
+            return Path(hf_hub_download(repository, entry.file, etag_timeout=5))
     except Exception as error:
         # The hub client's errors are of many kinds and versions; the user needs one line of any of them.
         return type(error).__name__
 
 
-def _checked(path: Path, entry: ModelEntry) -> Path:
-    if entry.sha256:
+def _checked(path: Path, sha256: str) -> Path:
+    if sha256:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != entry.sha256:
-            raise UserError(f"{path}: its SHA-256 is {found}, not the {entry.sha256} its authors' file has")
+        if found != sha256:
+            raise UserError(f"{path}: its SHA-256 is {found}, not the {sha256} its authors' file has")
     return path

@@ -1,18 +1,40 @@
-"""CLIP's byte-pair tokenizer with a stated truncation rule: cut, and put EOT last."""
+"""Tokenizers: CLIP's byte-pair encoding with a stated truncation rule, and open_clip's other ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from clipbias.models.towers import EOT, PAD, SOT
 
+if TYPE_CHECKING:
+    from open_clip.tokenizer import SimpleTokenizer
+
+
+class Tokens(Protocol):
+    """Texts to ids [N, context_length], and their uncut lengths [N]."""
+
+    @property
+    def context_length(self) -> int:
+        """Positions of a row of ids."""
+        ...
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """LongTensor [N, context_length]."""
+        ...
+
+    def lengths(self, texts: Sequence[str]) -> np.ndarray:
+        """Uncut token counts [N], special tokens included."""
+        ...
+
 
 @lru_cache(maxsize=1)
-def _bpe():
+def _bpe() -> SimpleTokenizer:
     from open_clip.tokenizer import SimpleTokenizer
 
     return SimpleTokenizer()
@@ -38,10 +60,34 @@ def pack_ids(tokens: Sequence[Sequence[int]], context_length: int) -> Tensor:
     return out
 
 
-def clip_tokenizer(context_length: int) -> Callable[[Sequence[str]], Tensor]:
-    """The tokenizer of the CLIP families at one context length."""
+class ClipTokens:
+    """The tokenizer of the CLIP families at one context length; too long a text is cut and keeps EOT last."""
 
-    def tokenize(texts: Sequence[str]) -> Tensor:
-        return pack_ids(clip_token_lists(texts), context_length)
+    def __init__(self, context_length: int) -> None:
+        self.context_length = context_length
 
-    return tokenize
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """LongTensor [N, context_length]."""
+        return pack_ids(clip_token_lists(texts), self.context_length)
+
+    def lengths(self, texts: Sequence[str]) -> np.ndarray:
+        """Uncut token counts [N], SOT and EOT included."""
+        return np.array([len(ids) + 2 for ids in clip_token_lists(texts)], dtype=np.int64)
+
+
+class OpenClipTokens:
+    """A tokenizer that open_clip chose for a model (SigLIP's, for instance), used as open_clip uses it."""
+
+    def __init__(self, tokenizer: Any, context_length: int) -> None:
+        """``tokenizer``: open_clip's; one that wraps a Hugging Face tokenizer has it as ``.tokenizer``."""
+        self.context_length = context_length
+        self._tokenizer = tokenizer
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """LongTensor [N, context_length]."""
+        return self._tokenizer(list(texts), context_length=self.context_length)
+
+    def lengths(self, texts: Sequence[str]) -> np.ndarray:
+        """Uncut token counts [N], special tokens included."""
+        inner = self._tokenizer.tokenizer
+        return np.array([len(inner.encode(self._tokenizer.clean_fn(text))) for text in texts], dtype=np.int64)

@@ -101,9 +101,9 @@ def prefixed_features(tower: nn.Module, ids: Tensor, n_pre: Tensor, positions: T
     prefix = tower.token_embedding(shared) + table[:width]
     sees_prefix = torch.arange(width, device=ids.device)[None] <= n_pre[:, None]
     sees_own = steps[None] <= steps[:, None]
-    mask = torch.cat(
-        [sees_prefix[:, None, :].expand(-1, length, -1), sees_own[None].expand(count, -1, -1)], dim=2
-    )[:, None]
+    mask = torch.cat([sees_prefix[:, None, :].expand(-1, length, -1), sees_own[None].expand(count, -1, -1)], dim=2)[
+        :, None
+    ]
     for block in tower.transformer.resblocks:
         pq, pk, pv = _qkv(block, prefix)
         q, k, v = _qkv(block, x)

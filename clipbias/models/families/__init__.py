@@ -4,9 +4,9 @@ A reader module has
 
 - ``recognise(state) -> str | None``: why this state dict is of the family, or None;
 - ``read(state, **options) -> (state, options)``: open_clip's custom-text names, and the options as
-  they took effect;
+  they took effect; a tensor that is missing raises ``KeyError``;
 - ``SQUARE``: whether its authors resize images to a square instead of cropping them.
 """
 
-FAMILIES = {name: f"clipbias.models.families.{name}" for name in ("debias", "longclip", "openai")}
+FAMILIES = {name: f"clipbias.models.families.{name}" for name in ("fgclip", "debias", "longclip", "openai")}
 """Family -> reader module, the most specific first: recognition stops at the first that says yes."""

@@ -1,0 +1,222 @@
+"""Each family's own file layout, against a forward pass written from the formulas."""
+
+from __future__ import annotations
+
+import numpy as np
+import plain_clip as plain
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.transforms import functional as tv
+
+import clipbias
+from clipbias.errors import UserError
+
+TEXTS = [
+    "",
+    "a dog",
+    "Größe &amp; Ordnung — ein Café ☕️ 🐕‍🦺 日本語",
+    "line one\nline   two\r\n\tthree",
+    "word " * 400,
+    "A large red circle under a blue sky. The circle is striped and stands at the back on the left. " * 4,
+]
+
+
+def images() -> list[Image.Image]:
+    draw = np.random.default_rng(0)
+
+    def noise(mode: str, width: int, height: int) -> Image.Image:
+        bands = len(Image.new(mode, (1, 1)).getbands())
+        values = draw.integers(0, 256, (height, width, bands), dtype=np.uint8)
+        return Image.fromarray(values.squeeze(-1) if bands == 1 else values, mode=mode)
+
+    return [noise("RGB", 16, 16), noise("RGB", 1, 40), noise("L", 300, 20), noise("CMYK", 33, 47),
+            noise("RGBA", 64, 17), noise("RGB", 50, 31).quantize(16), noise("RGB", 400, 3)]  # fmt: skip
+
+
+def reference_pixels(image: Image.Image, size: int, square: bool) -> torch.Tensor:
+    """OpenAI's transform (or FG-CLIP's square one) spelled with torchvision's functions."""
+    image = image.convert("RGB")
+    if square:
+        image = image.resize((size, size), Image.Resampling.BICUBIC)
+    else:
+        image = tv.center_crop(tv.resize(image, size, tv.InterpolationMode.BICUBIC), [size, size])
+    mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+    return tv.normalize(tv.to_tensor(image), mean, std)
+
+
+def reference_ids(text: str, context: int) -> list[int]:
+    import open_clip
+
+    return open_clip.tokenizer.SimpleTokenizer()(text, context_length=context)[0].tolist()
+
+
+def check(encoder, state, context: int, positions=None, projection=None, square: bool = False) -> None:
+    """Ids equal, features within 1e-5, for texts and images of every kind."""
+    ids = encoder.tokenize(TEXTS)
+    assert ids.tolist() == [reference_ids(text, context) for text in TEXTS]
+    want = torch.stack([plain.text_feature(state, row, positions, projection) for row in ids.tolist()])
+    torch.testing.assert_close(encoder.encode_texts(TEXTS), want, atol=1e-5, rtol=0)
+    torch.testing.assert_close(encoder.encode_texts(TEXTS, batch_size=1), want, atol=1e-5, rtol=0)
+    seen = torch.stack([plain.image_feature(state, reference_pixels(image, 16, square)) for image in images()])
+    torch.testing.assert_close(encoder.encode_images(images()), seen, atol=1e-5, rtol=0)
+    assert encoder.context_length == context and encoder.embed_dim == 32
+
+
+def test_openai_state_dict(tmp_path):
+    state = plain.random_state()
+    extra = {
+        "input_resolution": torch.tensor(16),
+        "context_length": torch.tensor(77),
+        "vocab_size": torch.tensor(49_408),
+    }
+    torch.save(state | extra, tmp_path / "a.pt")
+    encoder = clipbias.load_model(str(tmp_path / "a.pt"))
+    assert (encoder.family, encoder.name) == ("openai", "a")
+    check(encoder, state, 77)
+
+
+def test_longclip_uses_the_base_table_below_20_and_the_other_from_there(tmp_path):
+    state = plain.random_state(context=248)
+    res = plain.random_state(context=248, seed=1)["positional_embedding"]
+    torch.save(state | {"positional_embedding_res": res}, tmp_path / "l.pt")
+    encoder = clipbias.load_model(str(tmp_path / "l.pt"))
+    assert encoder.family == "longclip"
+    check(encoder, state, 248, torch.cat([state["positional_embedding"][:20], res[20:]]))
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("positions", ["official", "saved"])
+def test_debias_reads_both_ways_and_says_which(tmp_path, prefix, positions):
+    state = plain.random_state(context=248)
+    res = plain.random_state(context=248, seed=1)["positional_embedding"]
+    custom = {
+        prefix + (key if key.startswith("visual.") or key == "logit_scale" else f"text.{key}"): value
+        for key, value in state.items()
+    }
+    custom[f"{prefix}text.positional_embedding_res"] = res
+    saved = {"epoch": 3, "name": "x", "state_dict": custom, "optimizer": {"state": {}}, "scaler": {}}
+    torch.save(saved, tmp_path / "d.pt")
+    encoder = clipbias.load_model(str(tmp_path / "d.pt"), positions=positions)
+    assert (encoder.family, encoder.options) == ("debias", {"positions": positions})
+    base = state["positional_embedding"]
+    # The official loader overwrites the saved table with the base one before use.
+    check(encoder, state, 248, base if positions == "official" else torch.cat([base[:20], res[20:]]))
+
+
+def fgclip_state(state: plain.State) -> tuple[plain.State, dict[str, torch.Tensor]]:
+    """The state in FG-CLIP's Hugging Face names, and its further tables."""
+    more = {
+        name: plain.random_state(context=248, seed=seed)["positional_embedding"]
+        for name, seed in (("ori", 5), ("res", 6))
+    }
+    filip = plain.random_state(seed=7)["text_projection"]
+    names = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
+    out = {
+        "vision_model.embeddings.class_embedding": state["visual.class_embedding"],
+        "vision_model.embeddings.patch_embedding.weight": state["visual.conv1.weight"],
+        "vision_model.embeddings.position_embedding.weight": state["visual.positional_embedding"],
+        "vision_model.embeddings.position_ids": torch.arange(5)[None],
+        "visual_projection.weight": state["visual.proj"].T.contiguous(),
+        "text_model.embeddings.token_embedding.weight": state["token_embedding.weight"],
+        "text_model.embeddings.position_embedding.weight": state["positional_embedding"],
+        "text_model.embeddings.position_embedding_ori.weight": more["ori"],
+        "text_model.embeddings.position_embedding_res.weight": more["res"],
+        "text_projection.weight": state["text_projection"].T.contiguous(),
+        "text_filip_projection.weight": filip.T.contiguous(),
+        "logit_scale": state["logit_scale"],
+        "logit_scale_finegraind": torch.tensor(1.0),
+        "logit_scale_hardneg": torch.tensor(1.0),
+    }
+    for kind in ("weight", "bias"):
+        out[f"vision_model.pre_layrnorm.{kind}"] = state[f"visual.ln_pre.{kind}"]
+        out[f"vision_model.post_layernorm.{kind}"] = state[f"visual.ln_post.{kind}"]
+        out[f"text_model.final_layer_norm.{kind}"] = state[f"ln_final.{kind}"]
+    for ours, theirs in (("visual.transformer", "vision_model"), ("transformer", "text_model")):
+        for i in range(2):
+            block, layer = f"{ours}.resblocks.{i}", f"{theirs}.encoder.layers.{i}"
+            for kind in ("weight", "bias"):
+                for a, b in names.items():
+                    out[f"{layer}.{b}.{kind}"] = state[f"{block}.{a}.{kind}"]
+                out[f"{layer}.self_attn.out_proj.{kind}"] = state[f"{block}.attn.out_proj.{kind}"]
+                for part, value in zip("qkv", state[f"{block}.attn.in_proj_{kind}"].chunk(3), strict=True):
+                    out[f"{layer}.self_attn.{part}_proj.{kind}"] = value.contiguous()
+    return out, {**more, "filip": filip}
+
+
+@pytest.mark.parametrize("context", [None, 77])
+def test_fgclip_in_its_long_and_its_short_mode(tmp_path, context):
+    state = plain.random_state()
+    files, more = fgclip_state(state)
+    save_file(files, tmp_path / "model.safetensors")
+    options = {} if context is None else {"context": context}
+    encoder = clipbias.load_model(str(tmp_path), **options)
+    assert (encoder.family, encoder.options) == ("fgclip", {"context": str(context or 248)})
+    if context == 77:
+        check(encoder, state, 77, square=True)
+    else:
+        table = torch.cat([more["ori"][:20], more["res"][20:]])
+        check(encoder, state, 248, table, more["filip"], square=True)
+
+
+class _Record(nn.Module):
+    """A module tree with the parameters of a state dict under their names."""
+
+    def __init__(self, state: plain.State) -> None:
+        super().__init__()
+        children: dict[str, plain.State] = {}
+        for key, value in state.items():
+            head, _, rest = key.partition(".")
+            if rest:
+                children.setdefault(head, {})[rest] = value
+            else:
+                self.register_parameter(head, nn.Parameter(value, requires_grad=False))
+        for name, part in children.items():
+            self.add_module(name, _Record(part))
+
+    def forward(self, x):
+        return x
+
+
+def test_openai_torchscript_archive_is_read_without_running_it(tmp_path):
+    state = plain.random_state(vocabulary=49_408)
+    torch.jit.save(torch.jit.script(_Record({k: v.half() for k, v in state.items()})), tmp_path / "ViT.pt")
+    encoder = clipbias.load_model(str(tmp_path / "ViT.pt"))
+    assert encoder.family == "openai"
+    check(encoder, {k: v.half().float() for k, v in state.items()}, 77)
+
+
+def test_the_readers_export_comes_back_as_the_same_features(tmp_path):
+    from clipbias.models.layouts import to_longclip_layout
+
+    state = plain.random_state(context=248)
+    torch.save(state | {"positional_embedding_res": state["positional_embedding"] + 0.1}, tmp_path / "a.pt")
+    encoder = clipbias.load_model(str(tmp_path / "a.pt"))
+    positions = encoder.module.text.positional_embedding.detach()
+    exported = to_longclip_layout(encoder.module, positions, positions)
+    torch.save({k: v.clone() for k, v in exported.items()}, tmp_path / "b.pt")
+    again = clipbias.load_model(str(tmp_path / "b.pt"))
+    assert again.family == "longclip"
+    assert torch.equal(again.encode_texts(TEXTS), encoder.encode_texts(TEXTS))
+    assert torch.equal(again.encode_images(images()), encoder.encode_images(images()))
+
+
+def test_an_image_path_is_read_as_the_authors_read_it(tmp_path):
+    torch.save(plain.random_state(), tmp_path / "a.pt")
+    encoder = clipbias.load_model(str(tmp_path / "a.pt"))
+    image = images()[4].convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "rotate by 90 degrees": CLIP's own code does not look at it
+    image.save(tmp_path / "turned.png", exif=exif)
+    assert torch.equal(encoder.encode_images([tmp_path / "turned.png"]), encoder.encode_images([image]))
+    with pytest.raises(UserError, match=r"no\.png"):
+        encoder.encode_images([tmp_path / "no.png"])
+
+
+def test_bf16_is_near_fp32(tmp_path):
+    torch.save(plain.random_state(), tmp_path / "a.pt")
+    full, half = (clipbias.load_model(str(tmp_path / "a.pt"), precision=p) for p in ("fp32", "bf16"))
+    cosine = (full.encode_texts(TEXTS) * half.encode_texts(TEXTS)).sum(1)
+    assert half.encode_texts(TEXTS).dtype == torch.float32 and cosine.min() > 0.99
