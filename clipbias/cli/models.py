@@ -56,10 +56,8 @@ def _facts(entry: ModelEntry | object) -> dict[str, str | int]:
         module, name = getattr(entry, "__module__", ""), getattr(entry, "__qualname__", repr(entry))
         unknown = {"backbone": "", "context length": "", "embedding size": "", "here": "yes"}
         return {"family": "user", **unknown, "source": f"{module}:{name}", "get it": "", "sha256": ""}
-    if entry.family == "openclip":
-        here = "?"  # only open_clip knows, by trying
-    else:
-        here = "yes" if local_weights(entry, check=False) else "no"
+    # Only open_clip knows where its files are, by trying.
+    here = "?" if entry.family == "openclip" else "yes" if local_weights(entry, check=False) else "no"
     return {
         "family": entry.family,
         "backbone": entry.backbone,

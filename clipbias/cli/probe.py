@@ -19,8 +19,12 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def probe(
         names: Annotated[list[str] | None, typer.Argument(help="Probes, suites, TOML files, or all.")] = None,
-        model: Annotated[list[str] | None, typer.Option("--model", "-m", help="A model; give it again for more.")] = None,
-        data: Annotated[str | None, typer.Option(help="A data set; default: DOCCI where configured, else scenes.")] = None,
+        model: Annotated[
+            list[str] | None, typer.Option("--model", "-m", help="A model; give it again for more.")
+        ] = None,
+        data: Annotated[
+            str | None, typer.Option(help="A data set; default: DOCCI where configured, else scenes.")
+        ] = None,
         root: Annotated[Path | None, typer.Option(help="The data set's folder.")] = None,
         split: Annotated[str | None, typer.Option(help="Which part of the data set.")] = None,
         weights: Annotated[Path | None, typer.Option(help="The model's checkpoint file.")] = None,
@@ -83,6 +87,9 @@ def print_rows(model: str, rows: list[Row]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    if not any(row.direction for row in rows):
+        _print_means(model, rows)
+        return
     headline = [row for row in rows if row.metric == HEADLINE and row.scope == "eligible"]
     everything = {(row.condition, row.direction): row for row in rows if row.metric == HEADLINE and row.scope == "all"}
     some_left_out = any(everything[row.condition, row.direction].n != row.n for row in headline)
@@ -108,6 +115,22 @@ def print_rows(model: str, rows: list[Row]) -> None:
     Console(width=None if console.is_terminal else 120).print(table)
     if some_cut:
         print("cut: captions longer than the model's context; lost: tokens cut per caption, on average")
+
+
+def _print_means(model: str, rows: list[Row]) -> None:
+    """Rows without a direction: curves as one line each, single numbers as one line each."""
+    from itertools import groupby
+
+    print(f"{rows[0].probe}: {model}, n {rows[0].n}")
+    for (condition, metric), part in groupby(rows, key=lambda row: (row.condition, row.metric)):
+        line = list(part)
+        if "-head-" in condition:
+            continue  # in the results, too many for a terminal
+        if len(line) == 1:
+            print(f"  {condition:10} {metric:26} {line[0].value:8.3f} ({line[0].low:.3f} to {line[0].high:.3f})")
+        else:
+            shown = " ".join(f"{row.value:.3f}" for row in line[:12])
+            print(f"  {condition:10} {metric:26} {shown}{' ...' if len(line) > 12 else ''}")
 
 
 def _share(value: float, low: float | None, high: float | None) -> str:

@@ -77,6 +77,7 @@ class ClipEncoder(Encoder):
     Attributes:
         module: open_clip ``CustomTextCLIP``.
         transform: PIL image -> pixels [3, H, W].
+        tokens: the tokenizer.
         image_size: H and W.
     """
 
@@ -103,18 +104,18 @@ class ClipEncoder(Encoder):
         self.device = device
         self.precision = precision
         self.context_length = tokens.context_length
-        self._tokens = tokens
+        self.tokens = tokens
         # Trimming is exact only where nothing behind EOT is seen and EOT is CLIP's.
         self._trim = isinstance(tokens, ClipTokens) and is_causal(module.text)
         self.embed_dim = int(self._run(module.encode_text, tokens([""])).shape[1])
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """See `Encoder.tokenize`."""
-        return self._tokens(texts)
+        return self.tokens(texts)
 
     def token_lengths(self, texts: Sequence[str]) -> np.ndarray:
         """See `Encoder.token_lengths`."""
-        return self._tokens.lengths(texts)
+        return self.tokens.lengths(texts)
 
     def encode_texts(self, texts: Sequence[str], batch_size: int | None = None) -> Tensor:
         """See `Encoder.encode_texts`."""

@@ -51,7 +51,18 @@ def compare_runs(first: Path, second: Path, seed: int = 0) -> list[Difference]:
         one, two = hits.mean(axis=0)
         p = mcnemar_exact(hits[:, 0], hits[:, 1])
         out.append(
-            Difference(a.probe, str(condition), str(direction), one, two, two - one, float(low[0]), float(high[0]), p, len(part))
+            Difference(
+                a.probe,
+                str(condition),
+                str(direction),
+                one,
+                two,
+                two - one,
+                float(low[0]),
+                float(high[0]),
+                p,
+                len(part),
+            )
         )
     return out
 

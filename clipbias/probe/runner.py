@@ -20,10 +20,21 @@ from clipbias.probe.metrics import DIRECTIONS, Ranking, per_query_metrics, rank_
 from clipbias.probe.spec import Condition, Probe
 from clipbias.probe.stats import INTERVAL, ClusterBootstrap, holm, mcnemar_exact, percentile_interval
 from clipbias.provenance import source_state, versions
+from clipbias.registry import Registry
 from clipbias.results import SCHEMA, Row, Run, read_run, run_folder, write_run
 
 Progress = Callable[[str, int, int], None]
 _IMAGE_CHUNK = 256
+
+
+Kind = Callable[["Session", Probe], tuple[list[Row], pd.DataFrame]]
+KINDS: Registry[Kind] = Registry("kind of probe", "clipbias.probe_kinds")
+for _kind, _reference in {
+    "retrieval": "clipbias.probe.runner:retrieval",
+    "attention": "clipbias.probe.attention:attention",
+    "needle": "clipbias.probe.needle:needle",
+}.items():
+    KINDS.add(_kind, _reference)
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -33,7 +44,9 @@ def _silent(what: str, done: int, total: int) -> None:
 class Session:
     """One model on one data set; every distinct text and every image is encoded once."""
 
-    def __init__(self, encoder: Encoder, dataset: RetrievalDataset, seed: int = 0, progress: Progress = _silent) -> None:
+    def __init__(
+        self, encoder: Encoder, dataset: RetrievalDataset, seed: int = 0, progress: Progress = _silent
+    ) -> None:
         self.encoder = encoder
         self.dataset = dataset
         self.seed = seed
@@ -131,17 +144,16 @@ def run_probe(session: Session, probe: Probe, results: Path, command: str = "") 
 
     Returns:
         The run folder.
+
+    Raises:
+        UserError: the probe's kind is unknown, or cannot be answered for this model or data.
     """
     encoder, dataset = session.encoder, session.dataset
     folder = run_folder(results, encoder.name, dataset.name, probe.name)
     if _is_the_same(folder, session, probe):
         return folder
     began = time.monotonic()
-    measured = []
-    for number, condition in enumerate(probe.conditions):
-        measured.append(_measure(session, condition))
-        session.progress(probe.name, number + 1, len(probe.conditions))
-    rows, queries = _rows_and_queries(session, probe, measured)
+    rows, queries = KINDS[probe.kind](session, probe)
     commit, dirty = source_state()
     run = Run(
         schema=SCHEMA,
@@ -188,6 +200,15 @@ def _is_the_same(folder: Path, session: Session, probe: Probe) -> bool:
         == (session.encoder.precision, session.encoder.device.type, session.seed)
         and old.versions == versions()
     )
+
+
+def retrieval(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
+    """Rows and per-query ranks of a probe that is a list of conditions on captions."""
+    measured = []
+    for number, condition in enumerate(probe.conditions):
+        measured.append(_measure(session, condition))
+        session.progress(probe.name, number + 1, len(probe.conditions))
+    return _rows_and_queries(session, probe, measured)
 
 
 def _rows_and_queries(session: Session, probe: Probe, measured: list[Measured]) -> tuple[list[Row], pd.DataFrame]:

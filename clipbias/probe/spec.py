@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipbias.errors import UserError
@@ -31,7 +32,11 @@ class Condition:
 
 @dataclass(frozen=True)
 class Probe:
-    """A question about a model, as its file states it; ``suite`` names other probes instead."""
+    """A question about a model, as its file states it.
+
+    ``kind`` says how it is answered: "retrieval" by its conditions, others (see `runner.KINDS`) by a function
+    that takes ``settings``. A file with a ``suite`` names other probes instead.
+    """
 
     name: str
     title: str
@@ -41,9 +46,11 @@ class Probe:
     conditions: tuple[Condition, ...]
     text: str
     suite: tuple[str, ...] = ()
+    kind: str = "retrieval"
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
-_KEYS = {"name", "title", "question", "figure", "baseline", "condition", "suite"}
+_KEYS = {"name", "title", "question", "figure", "baseline", "condition", "suite", "kind", "settings"}
 _CONDITION_KEYS = {"name", "x", "transforms"}
 
 
@@ -94,15 +101,20 @@ def _probe(content: dict[str, object], text: str) -> Probe:
     suite = content.get("suite", [])
     if not isinstance(suite, list) or not all(isinstance(s, str) for s in suite):
         raise _Mistake("suite", "a list of probe names is needed here")
+    kind = str(content.get("kind", "retrieval"))
+    settings = content.get("settings", {})
+    if not isinstance(settings, dict):
+        raise _Mistake("settings", "a table is needed here")
     tables = content.get("condition", [])
-    if not isinstance(tables, list) or bool(tables) == bool(suite):
-        raise _Mistake("condition", "a probe has either conditions or a suite")
+    other = kind != "retrieval"
+    if not isinstance(tables, list) or bool(tables) + bool(suite) + other != 1:
+        raise _Mistake("condition", "a probe has either conditions, or a suite, or a kind of its own")
     conditions = tuple(_condition(table) for table in tables)
     names = [c.name for c in conditions]
     for twice in {n for n in names if names.count(n) > 1}:
         raise _Mistake(twice, "two conditions have this name")
-    baseline = "" if suite else _text(content, "baseline")
-    if not suite and baseline not in names:
+    baseline = "" if not conditions else _text(content, "baseline")
+    if conditions and baseline not in names:
         raise _Mistake("baseline", f"{baseline!r} is none of the conditions {', '.join(names)}")
     return Probe(
         name=name,
@@ -113,6 +125,8 @@ def _probe(content: dict[str, object], text: str) -> Probe:
         conditions=conditions,
         text=text,
         suite=tuple(suite),
+        kind=kind,
+        settings=settings,
     )
 
 

@@ -1,0 +1,196 @@
+"""Attention by position: where the token that becomes the feature looks.
+
+From the query that the tower pools (EOT in CLIP's family, the last position in SigLIP's) the weight on every
+position, in every layer and head. Only that query's row of each attention matrix is made:
+memory is O(layers x heads x length) a caption. SOT (which soaks up attention) and EOT itself are kept apart:
+"text" is what lies between, and its weights are renormalised to sum to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clipbias.errors import UserError
+from clipbias.models.encoder import ClipEncoder, Encoder
+from clipbias.models.tokenizer import ClipTokens
+from clipbias.models.towers import eot_positions
+from clipbias.probe.measure import mean_rows, no_queries
+from clipbias.probe.runner import Session
+from clipbias.probe.spec import Probe
+from clipbias.probe.stats import ClusterBootstrap
+from clipbias.results import Row
+
+_BATCH = 32
+DECILES = 10
+
+
+@torch.inference_mode()
+def pooled_attention(tower: nn.Module, ids: Tensor) -> Tensor:
+    """Weights [B, layers, H, L] of the pooled query on every position; each row sums to one.
+
+    Args:
+        tower: open_clip's ``TextTransformer``, causal and pooled at EOT, or non-causal and pooled at the last position.
+        ids: token ids [B, L].
+
+    Raises:
+        UserError: a tower of another kind.
+    """
+    causal = getattr(tower, "attn_mask", None) is not None
+    pool = getattr(tower, "pool_type", "")
+    if pool in ("argmax", "eos"):
+        query = eot_positions(ids)
+    elif pool == "last":
+        query = torch.full((len(ids),), ids.shape[1] - 1)
+    else:
+        raise UserError(
+            f"attention by position knows towers pooled at EOT or at the last position, not {pool or 'this one'}"
+        )
+    x = tower.token_embedding(ids) + tower.positional_embedding[: ids.shape[1]]
+    every = torch.arange(len(ids), device=ids.device)
+    query = query.to(ids.device)
+    out = []
+    for block in tower.transformer.resblocks:
+        y = block.ln_1(x)
+        heads = block.attn.num_heads
+        q, k, v = (
+            F.linear(y, block.attn.in_proj_weight, block.attn.in_proj_bias).unflatten(-1, (3, heads, -1)).unbind(2)
+        )
+        scores = torch.einsum("bhd,blhd->bhl", q[every, query], k) / q.shape[-1] ** 0.5
+        if causal:
+            hidden = torch.arange(ids.shape[1], device=ids.device) > query[:, None]
+            scores = scores.masked_fill(hidden[:, None], float("-inf"))
+        out.append(scores.softmax(-1))
+        mixed = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v)), is_causal=causal)
+        x = x + block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2)))
+        x = x + block.ls_2(block.mlp(block.ln_2(x)))
+    return torch.stack(out, dim=1)
+
+
+def sentence_of_tokens(tokens: ClipTokens, sentences: Sequence[str]) -> np.ndarray:
+    """The sentence [L] (from 0) of each text token of the joined caption, cut where the context ends.
+
+    The byte-pair encoding never joins across white space, so the parts' lengths add up to the whole's.
+    """
+    counts = tokens.lengths(sentences) - 2
+    return np.repeat(np.arange(len(sentences)), counts)[: tokens.context_length - 2]
+
+
+def _summary(weights: np.ndarray, sentence: np.ndarray) -> list[float]:
+    """Numbers of one caption's text weights [L], which sum to one."""
+    length = len(weights)
+    positive = weights[weights > 0]
+    place = np.arange(length)
+    slope = float(np.polyfit(place, np.log(np.maximum(weights, 1e-12)), 1)[0]) if length > 1 else float("nan")
+    return [
+        float(weights[sentence == 0].sum()),
+        float((sentence == 0).mean()),
+        float(np.exp(-(positive * np.log(positive)).sum())),
+        length,
+        float(weights[:20].sum()),
+        slope,
+    ]
+
+
+SUMMARY = (
+    "first_sentence_attention",
+    "first_sentence_tokens",
+    "effective_positions",
+    "text_tokens",
+    "first_20_attention",
+    "log_slope",
+)
+
+
+def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
+    """Rows of the attention probe.
+
+    Per layer (condition ``layer-1`` ...) and over all of them (``all``), heads averaged: SOT's and EOT's weight
+    (``sot_attention``, ``eot_attention``), the `SUMMARY` numbers of the text's weights, and over all layers
+    the weight by token (``attention_by_token``), by tenth of the caption and by sentence. Per head of each layer:
+    ``first_sentence_attention`` (condition ``layer-1-head-1`` ...).
+
+    Raises:
+        UserError: the model has no text tower of a known kind.
+    """
+    encoder, dataset = session.encoder, session.dataset
+    tower, tokens = _tower(encoder)
+    limit = min(int(probe.settings.get("captions", 1000)), len(dataset.captions))  # type: ignore[call-overload]
+    chosen = np.linspace(0, len(dataset.captions) - 1, limit).astype(int)
+    summaries: list[np.ndarray] = []
+    by_token = np.full((limit, tokens.context_length - 2), np.nan)
+    by_tenth = np.zeros((limit, DECILES))
+    by_sentence = np.full((limit, 12), np.nan)
+    heads_first: list[np.ndarray] = []
+    ends: list[np.ndarray] = []
+    for start in range(0, limit, _BATCH):
+        rows = chosen[start : start + _BATCH]
+        texts = [" ".join(session.sentences[i]) for i in rows]
+        ids = tokens(texts)
+        end = eot_positions(ids)
+        if tower.attn_mask is not None:
+            ids = ids[:, : int(end.max()) + 1]
+        weights = pooled_attention(tower, ids.to(encoder.device)).double().cpu().numpy()
+        for place, (row, last) in enumerate(zip(rows, end.tolist(), strict=True)):
+            number = start + place
+            sentence = sentence_of_tokens(tokens, session.sentences[row])
+            layers = weights[place].mean(axis=1)  # [layers, L]
+            layers = np.vstack([layers, layers.mean(axis=0)])
+            ends.append(np.stack([layers[:, 0], layers[:, last]], axis=1))
+            text = layers[:, 1:last] / layers[:, 1:last].sum(axis=1, keepdims=True)
+            summaries.append(np.array([_summary(line, sentence) for line in text]))
+            head = weights[place][:, :, 1:last]
+            heads_first.append(head[:, :, sentence == 0].sum(-1) / head.sum(-1))
+            overall = text[-1]
+            by_token[number, : len(overall)] = overall
+            np.add.at(by_tenth[number], np.arange(len(overall)) * DECILES // len(overall), overall)
+            counted = np.bincount(sentence, weights=overall)[: by_sentence.shape[1]]
+            by_sentence[number, : len(counted)] = counted
+        session.progress(probe.name, min(start + _BATCH, limit), limit)
+    bootstrap = ClusterBootstrap(dataset.caption_image[chosen], session.seed)
+    values = np.concatenate([np.stack(ends), np.stack(summaries)], axis=2)  # [N, layers + 1, 8]
+    names = ["sot_attention", "eot_attention", *SUMMARY]
+    layers_count = values.shape[1] - 1
+    rows_out: list[Row] = []
+    for layer in range(layers_count + 1):
+        condition = "all" if layer == layers_count else f"layer-{layer + 1}"
+        x = None if layer == layers_count else float(layer + 1)
+        rows_out += mean_rows(
+            bootstrap,
+            values[:, layer],
+            probe=probe.name,
+            condition=condition,
+            order=layer,
+            metrics=names,
+            xs=[x] * len(names),
+        )
+    order = layers_count + 1
+    first = np.stack(heads_first)
+    for layer in range(first.shape[1]):
+        for head in range(first.shape[2]):
+            rows_out += mean_rows(
+                bootstrap, first[:, layer, head, None], probe=probe.name, condition=f"layer-{layer + 1}-head-{head + 1}",
+                order=order, metrics=["first_sentence_attention"], xs=[float(head + 1)],
+            )  # fmt: skip
+            order += 1
+    for metric, curve in (
+        ("attention_by_token", by_token),
+        ("attention_by_tenth", by_tenth),
+        ("attention_by_sentence", by_sentence),
+    ):
+        xs = [float(k + 1) for k in range(curve.shape[1])]
+        rows_out += mean_rows(
+            bootstrap, curve, probe=probe.name, condition="all", order=layers_count, metrics=[metric] * len(xs), xs=xs
+        )
+    return rows_out, no_queries()
+
+
+def _tower(encoder: Encoder) -> tuple[nn.Module, ClipTokens]:
+    if not isinstance(encoder, ClipEncoder) or not isinstance(encoder.tokens, ClipTokens):
+        raise UserError(f"{encoder.name}: attention by position needs a text tower of open_clip with CLIP's tokenizer")
+    return encoder.module.text, encoder.tokens
