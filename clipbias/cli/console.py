@@ -22,10 +22,23 @@ def print_json(value: object) -> None:
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     """A progress callback (what, done, total) that draws bars on stderr where that is a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         tasks: dict[str, int] = {}
 
@@ -35,3 +48,20 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
             progress.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]
 
         yield show
+
+
+def pairs(settings: list[str] | None, option: str) -> dict[str, str]:
+    """``name=value`` settings as a dictionary.
+
+    Raises:
+        UserError: one without an equals sign.
+    """
+    from clipbias.errors import UserError
+
+    out: dict[str, str] = {}
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError(f"{option} {setting}: write it as {option} name=value")
+        out[key] = value
+    return out

@@ -1,4 +1,4 @@
-"""`clipbias data`: what data sets there are, and what is in them."""
+"""`clipbias data`: what data sets there are, whether they are what they should be, and what is in them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,94 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
-    group = typer.Typer(help="Data sets: list them, look at them.", no_args_is_help=True)
+    group = typer.Typer(help="Data sets: list, check, measure and look at them.", no_args_is_help=True)
     app.add_typer(group, name="data")
 
     @group.command("list")
     def list_() -> None:
-        """List the data sets that have a name."""
-        from clipbias.data.loading import DATASETS
+        """List the data sets that have a name, their licences, and where they are."""
+        from rich.console import Console
+        from rich.table import Table
 
+        from clipbias.data.loading import DATASETS, dataset_spec
+        from clipbias.data.roots import DATA_VARIABLE, configured_root
+
+        table = Table("data set", "what it is", "licence", "here", box=None, padding=(0, 1))
         for name in DATASETS:
-            print(name)
+            spec = dataset_spec(name)
+            here = str(configured_root(name) or "no") if spec.needs_root else "made by clipbias"
+            table.add_row(name, spec.title, spec.licence, here)
+        console = Console()
+        Console(width=None if console.is_terminal else 200).print(table)
+        print(f"a set is found below the folder that {DATA_VARIABLE} names, or with --root; or give a path as --data")
+
+    @group.command()
+    def check(
+        name: Annotated[str, typer.Argument(help="A data set, or a path.")],
+        root: Annotated[Path | None, typer.Option(help="The data set's folder.")] = None,
+        split: Annotated[str | None, typer.Option(help="Which part of it.")] = None,
+        images: Annotated[bool, typer.Option(help="Decode every image.")] = True,
+        option: Annotated[list[str] | None, typer.Option(help="An option of the reader, name=value.")] = None,
+    ) -> None:
+        """Compare what lies on disk with what the protocol used; exit code 1 where it differs."""
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
+
+        from clipbias.cli.console import pairs, plain, progress_bar
+        from clipbias.data.check import check_dataset
+        from clipbias.data.loading import DATASETS, dataset_spec, load_dataset
+        from clipbias.data.spec import DatasetSpec
+        from clipbias.errors import CheckFailed
+
+        options = pairs(option, "--option")
+        dataset = load_dataset(name, root=root, split=split, **options)
+        spec = dataset_spec(name) if name in DATASETS else DatasetSpec(load_dataset)
+        with progress_bar() as progress:
+            findings = check_dataset(dataset, spec, options, images, progress)
+        print(f"{plain(dataset.protocol)}; fingerprint {dataset.fingerprint}")
+        table = Table("", "found", "protocol", "", box=None, padding=(0, 1))
+        for one in findings:
+            table.add_row(one.what, one.found, one.expected, "ok" if one.fine else "DIFFERS")
+            for example in one.examples:
+                table.add_row(f"  {escape(plain(example))}", "", "", "")
+        console = Console()
+        Console(width=None if console.is_terminal else 160).print(table)
+        wrong = [one.what for one in findings if not one.fine]
+        if wrong:
+            raise CheckFailed(f"{name} is not what the protocol used: {', '.join(wrong)}")
+
+    @group.command()
+    def sentences(
+        name: Annotated[str, typer.Argument(help="A data set, or a path.")],
+        root: Annotated[Path | None, typer.Option(help="The data set's folder.")] = None,
+        split: Annotated[str | None, typer.Option(help="Which part of it.")] = None,
+        option: Annotated[list[str] | None, typer.Option(help="An option of the reader, name=value.")] = None,
+    ) -> None:
+        """How long the captions are: sentences, tokens, what 77 and 248 tokens cut, where the first sentence ends."""
+        import numpy as np
+
+        from clipbias.cli.console import pairs, plain
+        from clipbias.data.loading import load_dataset
+        from clipbias.data.sentences import dataset_sentences
+        from clipbias.models.tokenizer import clip_token_lists
+
+        dataset = load_dataset(name, root=root, split=split, **pairs(option, "--option"))
+        split_up = dataset_sentences(dataset)
+        tokens = np.array([len(ids) + 2 for ids in clip_token_lists(dataset.captions)])
+        first = np.array([len(ids) + 1 for ids in clip_token_lists([s[0] for s in split_up])])
+        print(plain(dataset.protocol))
+        marks = (0, 5, 25, 50, 75, 95, 100)
+        print(f"{'':34}{'mean':>7}" + "".join(f"{f'{m}%':>6}" for m in marks))
+        for label, values in (
+            ("sentences a caption", np.array([len(s) for s in split_up])),
+            ("CLIP tokens a caption", tokens),
+            ("the first sentence ends at token", first),
+        ):
+            print(f"{label:34}{values.mean():7.1f}" + "".join(f"{np.percentile(values, m):6.0f}" for m in marks))
+        for limit in (77, 248):
+            print(f"{f'captions beyond {limit} tokens':34}{(tokens > limit).mean():7.1%}")
+        print(f"{'captions under 4 sentences':34}{np.mean([len(s) < 4 for s in split_up]):7.1%}")
 
     @group.command()
     def show(
@@ -38,7 +116,9 @@ def register(app: typer.Typer) -> None:
 
         dataset = load_dataset(name, root=root, split=split)
         if not 0 <= index < len(dataset.image_names):
-            raise UserError(f"{name}, split {dataset.split}: images are numbered 0 to {len(dataset.image_names) - 1}, not {index}")
+            raise UserError(
+                f"{name}, split {dataset.split}: images are numbered 0 to {len(dataset.image_names) - 1}, not {index}"
+            )
         image = dataset.load_image(index)
         stem = f"{dataset.name}_{dataset.split}_{index}"
         mine = [k for k, owner in enumerate(dataset.caption_image) if owner == index]

@@ -44,7 +44,7 @@ def _finetune_command(name: str):  # type: ignore[no-untyped-def]
         resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
         evaluate: Annotated[bool, typer.Option(help="Probe before and after.")] = True,
     ) -> None:
-        from clipbias.cli.console import progress_bar
+        from clipbias.cli.console import pairs, progress_bar
         from clipbias.data.loading import load_dataset
         from clipbias.data.sentences import split_sentences
         from clipbias.finetune.recipe import read_recipe
@@ -58,7 +58,7 @@ def _finetune_command(name: str):  # type: ignore[no-untyped-def]
             chosen = nano(chosen)
         if recipe is not None:
             chosen = read_recipe(recipe, chosen)
-        chosen = chosen.override(seed=seed, **_pairs(settings))
+        chosen = chosen.override(seed=seed, **pairs(settings, "--set"))
         folder = out or Path("runs") / f"{name}-seed{seed}"
         print(chosen.to_toml(), end="")
         encoder = load_model(base, weights=weights)
@@ -92,11 +92,11 @@ def pretrain_nano_command(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
 ) -> None:
     """Train nano-clip from scratch on the short captions of the embedded scenes."""
-    from clipbias.cli.console import progress_bar
+    from clipbias.cli.console import pairs, progress_bar
     from clipbias.finetune.recipes import PRETRAIN_NANO
     from clipbias.finetune.runs import pretrain_nano
 
-    chosen = PRETRAIN_NANO.override(seed=seed, **_pairs(settings))
+    chosen = PRETRAIN_NANO.override(seed=seed, **pairs(settings, "--set"))
     folder = out or Path("runs") / f"pretrain-nano-seed{seed}"
     print(chosen.to_toml(), end="")
     with progress_bar() as bar:
@@ -107,18 +107,6 @@ def pretrain_nano_command(
             progress=lambda step, steps, values: bar(f"pretrain-nano, loss {values['loss']:.3f}", step, steps),
         )
     _finish(model, chosen, folder, f"clipbias finetune pretrain-nano --seed {seed}", "scenes", "from scratch")
-
-
-def _pairs(settings: list[str] | None) -> dict[str, str]:
-    from clipbias.errors import UserError
-
-    out = {}
-    for setting in settings or []:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise UserError(f"--set {setting}: write it as --set name=value")
-        out[key] = value
-    return out
 
 
 def _finish(model: TrainModel, recipe: Recipe, folder: Path, command: str, data: str, base: str) -> Path:
@@ -138,7 +126,9 @@ def _finish(model: TrainModel, recipe: Recipe, folder: Path, command: str, data:
     }
     nano = recipe.name == "pretrain-nano" or data == "scenes"
     path = folder / "model.pt"
-    export(model, path, model_card(f"{recipe.name} on {data}", command, recipe.to_toml(), facts), half=nano, compact=nano)
+    export(
+        model, path, model_card(f"{recipe.name} on {data}", command, recipe.to_toml(), facts), half=nano, compact=nano
+    )
     print(f"written: {path}")
     return path
 

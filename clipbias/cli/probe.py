@@ -27,6 +27,8 @@ def register(app: typer.Typer) -> None:
         ] = None,
         root: Annotated[Path | None, typer.Option(help="The data set's folder.")] = None,
         split: Annotated[str | None, typer.Option(help="Which part of the data set.")] = None,
+        option: Annotated[list[str] | None, typer.Option(help="An option of the data's reader, name=value.")] = None,
+        skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
         weights: Annotated[Path | None, typer.Option(help="The model's checkpoint file.")] = None,
         device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
         precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
@@ -38,7 +40,8 @@ def register(app: typer.Typer) -> None:
         """Run probes on models and write their results."""
         from dataclasses import asdict
 
-        from clipbias.cli.console import print_json, progress_bar
+        from clipbias.cli.console import pairs, print_json, progress_bar
+        from clipbias.data.images import require_readable
         from clipbias.data.loading import default_dataset_name, load_dataset
         from clipbias.errors import UserError
         from clipbias.models.loading import load_model
@@ -58,7 +61,10 @@ def register(app: typer.Typer) -> None:
         probes = [p for name in names for p in find_probes(name)]
         encoders = [load_model(m, weights=weights, device=device, precision=precision) for m in model]
         chosen = data or default_dataset_name()
-        dataset = load_dataset(chosen, root=root, split=split)
+        dataset = load_dataset(chosen, root=root, split=split, skip_bad=skip_bad, **pairs(option, "--option"))
+        if not skip_bad and dataset.name != "scenes":
+            with progress_bar() as progress:
+                require_readable(dataset, progress)
         if not as_json:
             print(f"data: {dataset.protocol}" + ("" if data else "  (no --data given)"))
         printed = []

@@ -39,7 +39,9 @@ def clean_caption(text: object, where: str) -> str:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise UserError(f"{where}: the caption is not valid Unicode (half a surrogate pair); mend the file") from error
+            raise UserError(
+                f"{where}: the caption is not valid Unicode (half a surrogate pair); mend the file"
+            ) from error
     return text.strip()
 
 
@@ -62,7 +64,9 @@ def read_text(path: Path) -> str:
 def not_utf8(path: Path, error: UnicodeDecodeError, line: int | None = None) -> UserError:
     """The error that says where a file stops being UTF-8."""
     place = f"byte {error.start:,}" if line is None else f"line {line:,}"
-    return UserError(f"{path}: not UTF-8 text at {place} (0x{error.object[error.start]:02x}); convert the file to UTF-8")
+    return UserError(
+        f"{path}: not UTF-8 text at {place} (0x{error.object[error.start]:02x}); convert the file to UTF-8"
+    )
 
 
 def build_dataset(

@@ -46,7 +46,7 @@ class RetrievalDataset:
         if len(self.caption_image) != len(self.captions):
             raise ValueError(f"{self.name}: {len(self.captions)} captions but {len(self.caption_image)} image indices")
         if len(self.captions) and not (
-            0 <= int(self.caption_image.min()) and int(self.caption_image.max()) < len(self.image_names)
+            int(self.caption_image.min()) >= 0 and int(self.caption_image.max()) < len(self.image_names)
         ):
             raise ValueError(f"{self.name}: a caption points at an image that is not there")
 

@@ -53,7 +53,11 @@ def write_index(path: Path, rows: Iterable[tuple[str, str]]) -> None:
     images: list[str] = []
     captions: list[str] = []
     firsts: list[int] = []
-    with atomic_path(path) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+    with (
+        atomic_path(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, schema) as writer,
+    ):
 
         def flush() -> None:
             writer.write_batch(pa.record_batch([images, captions, firsts], schema=schema))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.roots import configured_root
 from clipbias.data.spec import DatasetSpec, Loader
+from clipbias.data.user import is_user_data, open_user_data
 from clipbias.errors import UserError
 from clipbias.registry import Registry
 
@@ -59,13 +61,15 @@ def dataset_spec(name: str) -> DatasetSpec:
 def load_dataset(
     name: str, root: str | Path | None = None, split: str | None = None, skip_bad: bool = False, **options: object
 ) -> RetrievalDataset:
-    """The data set of that name.
+    """The data set of that name, or users' own data at that path.
 
     Only the index is read; images are opened by ``load_image``.
 
     Args:
-        name: a registered name (``clipbias data list``).
-        root: the folder the data set lies in; default ``$CLIPBIAS_DATA/NAME``.
+        name: a registered name (``clipbias data list``), or a path to a folder, a CSV, TSV, JSONL or Parquet
+            file, WebDataset shards, or ``hf:NAME``; write ``./NAME`` for a folder with a registered name.
+        root: the folder the data set lies in; default ``$CLIPBIAS_DATA/NAME``. For a table: the folder that
+            its image names start from.
         split: which part; each data set has its own default.
         skip_bad: decode every image now and leave out those that cannot be read, with their captions.
         options: of the reader, e.g. ``first_five=True`` for coco.
@@ -73,9 +77,11 @@ def load_dataset(
     Raises:
         UserError: no such data set, split, folder or option; or the files are not what they should be.
     """
-    load = dataset_spec(name).load
-    _check_options(name, load, options)
-    dataset = load(root=root, split=split, **options)
+    if name not in DATASETS and is_user_data(name):
+        load: Loader = partial(open_user_data, name)
+    else:
+        load = dataset_spec(name).load
+    dataset = load(root=root, split=split, **_checked_options(name, load, options))
     if skip_bad:
         from clipbias.data.build import without_images
         from clipbias.data.images import find_bad_images
@@ -84,15 +90,23 @@ def load_dataset(
     return dataset
 
 
-def _check_options(name: str, load: Loader, options: dict[str, object]) -> None:
+def _checked_options(name: str, load: Loader, options: dict[str, object]) -> dict[str, object]:
+    """The options, refused where the reader does not take them; "true" and "false" as the switches they name."""
     parameters = inspect.signature(load).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
+        return options
     known = [p for p in parameters if p not in ("root", "split")]
-    for option in options:
-        if option not in parameters:
+    out = {}
+    for option, value in options.items():
+        if option not in known:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"
             raise UserError(f"the data set {name} has no option {option!r}; {takes}")
+        if isinstance(parameters[option].default, bool) and not isinstance(value, bool):
+            if str(value).lower() not in ("true", "false"):
+                raise UserError(f"the data set {name}: {option}={value} must be true or false")
+            value = str(value).lower() == "true"
+        out[option] = value
+    return out
 
 
 def default_dataset_name() -> str:

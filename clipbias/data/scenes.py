@@ -44,7 +44,7 @@ def load_scenes(root: object = None, split: str | None = None, variant: int = 0)
     Raises:
         UserError: a root was given, or there is no such split.
     """
-    split = split or "test"
+    split, variant = split or "test", int(variant)
     if root is not None:
         raise UserError(f"scenes are made by the program and have no folder; leave out the root {str(root)!r}")
     if split not in SPLITS:

@@ -40,7 +40,7 @@ class DatasetSpec:
     def expected(self, split: str, options: Mapping[str, object]) -> tuple[int, int] | None:
         """The protocol's (images, captions) of a split under these options; None where nothing is stated."""
         for name, value in options.items():
-            for key in (f"{split}+{name}={value}", f"{split}+{name}" if value is True else ""):
+            for key in (f"{split}+{name}={value}", f"{split}+{name}" if value in (True, "true") else ""):
                 if key in self.counts:
                     return self.counts[key]
         return self.counts.get(split)

@@ -72,7 +72,9 @@ def read_entries(folder: Path, split: str, follow_links: bool) -> Iterator[Entry
             yield Entry(file.name, image, short, extra)
     missing = sorted((wanted or set()) - {file.name for file in files})
     if missing:
-        raise UserError(f"{folder / 'annotations' / missing[0]}: missing, and {len(missing) - 1:,} more of split {split}")
+        raise UserError(
+            f"{folder / 'annotations' / missing[0]}: missing, and {len(missing) - 1:,} more of split {split}"
+        )
 
 
 def _index_rows(folder: Path, files: list[Path], follow_links: bool) -> Iterator[tuple[str, str]]:
@@ -135,7 +137,10 @@ def load_dci(
         "dci",
         split,
         f"DCI, split {split}: {{images}} images, {{captions}} captions ({words})",
-        ((f"photos/{e.image}", joined(e), f"{folder}/annotations/{e.file}") for e in read_entries(folder, split, follow_links)),
+        (
+            (f"photos/{e.image}", joined(e), f"{folder}/annotations/{e.file}")
+            for e in read_entries(folder, split, follow_links)
+        ),
         folder,
         upright=upright,
         follow_links=follow_links,

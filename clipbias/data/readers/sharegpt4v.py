@@ -93,7 +93,9 @@ def load_sharegpt4v(
         if without:
             notes.append(f"images below {without} left out")
         if not kept:
-            raise UserError(f"{folder}: none of the {len(names):,} images is there; expected {SPEC.layout.splitlines()[1]}")
+            raise UserError(
+                f"{folder}: none of the {len(names):,} images is there; expected {SPEC.layout.splitlines()[1]}"
+            )
         renumber = np.full(len(names), -1, dtype=np.int64)
         renumber[kept] = np.arange(len(kept))
         owner = renumber[owner]

@@ -34,7 +34,9 @@ def load_urban1k(
     """
     if split not in (None, "test"):
         raise UserError(f"urban1k has no split {split!r}; only test")
-    folder = first_existing(data_root("urban1k", root), ("caption", "Urban1k/caption"), "the folder of the captions").parent
+    folder = first_existing(
+        data_root("urban1k", root), ("caption", "Urban1k/caption"), "the folder of the captions"
+    ).parent
     files = sorted((f for f in (folder / "caption").glob("*.txt") if f.stem.isdecimal()), key=lambda f: int(f.stem))
 
     def pairs() -> Iterator[tuple[object, object, str]]:

@@ -1,0 +1,207 @@
+"""Miniature copies of every data set in its authors' layout, quirks included."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipbias.data.loading import dataset_spec, load_dataset
+from clipbias.errors import UserError
+
+
+def picture(path: Path, shade: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 6), (shade, 10, 20)).save(path)
+
+
+def lines(path: Path, entries: list[object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(e, ensure_ascii=False) + "\n" for e in entries), encoding="utf-8")
+
+
+def shade(dataset, index: int) -> int:
+    return dataset.load_image(index).getpixel((0, 0))[0]
+
+
+def test_docci_reads_only_its_split(tmp_path):
+    entries = []
+    for i, split in enumerate(("train", "test", "qual_test", "test")):
+        name = f"{split}_{i:05d}.png"
+        picture(tmp_path / "images" / name, shade=50 * i)
+        text = f'A wall{i}.There is a "sign" — ½.'
+        entries.append({"split": split, "image_file": name, "description": text, "example_id": i})
+    lines(tmp_path / "docci_descriptions.jsonlines", entries)
+    dataset = load_dataset("docci", root=tmp_path)
+    assert dataset.captions == ['A wall1.There is a "sign" — ½.', 'A wall3.There is a "sign" — ½.']
+    assert dataset.caption_image.tolist() == [0, 1] and [shade(dataset, i) for i in (0, 1)] == [50, 150]
+    assert len(load_dataset("docci", root=tmp_path, split="qual_test").captions) == 1
+    with pytest.raises(UserError, match="no split 'dev'; it has qual_test, test, train"):
+        load_dataset("docci", root=tmp_path, split="dev")
+
+
+def test_urban1k_is_in_the_order_of_its_numbers_and_reads_whole_files(tmp_path):
+    for number in (2, 10, 592):
+        picture(tmp_path / f"Urban1k/image/{number}.jpg", number % 256)
+        (tmp_path / "Urban1k/caption").mkdir(exist_ok=True)
+    (tmp_path / "Urban1k/caption/2.txt").write_text("Two – first.\nMore.", encoding="utf-8")
+    (tmp_path / "Urban1k/caption/10.txt").write_text("Ten.", encoding="utf-8")
+    (tmp_path / "Urban1k/caption/592.txt").write_text("\nAfter a blank line.", encoding="utf-8")
+    dataset = load_dataset("urban1k", root=tmp_path)
+    assert list(dataset.image_names) == ["image/2.jpg", "image/10.jpg", "image/592.jpg"]
+    assert dataset.captions == ["Two – first.\nMore.", "Ten.", "After a blank line."]
+    # The public script reads first lines; 592 comes out empty that way.
+    assert load_dataset("urban1k", root=tmp_path, first_line=True).captions == ["Two – first.", "Ten.", ""]
+
+
+@pytest.fixture
+def dci(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLIPBIAS_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "densely_captioned_images"
+    for number, (short, extra) in enumerate((("A.", "B. C."), ("D", ""), ("E. ", "F.")), 1):
+        note = {"image": f"sa_{number}.jpg", "short_caption": short, "extra_caption": extra, "mask_data": {"a": 1}}
+        (root / "annotations").mkdir(parents=True, exist_ok=True)
+        (root / "annotations" / f"{number:06d}-data.json").write_text(json.dumps(note))
+        picture(root / "photos" / f"sa_{number}.jpg")
+    splits = {"train": ["000001-data.json", "000002-data.json"], "valid": [], "test": ["000003-data.json"]}
+    (root / "splits.json").write_text(json.dumps(splits))
+    return tmp_path
+
+
+def test_dci_and_its_four_protocols(dci):
+    assert load_dataset("dci", root=dci).captions == ["A.B. C.", "D", "E. F."]
+    assert load_dataset("dci", root=dci, captions="newline").captions == ["A. B. C.", "D", "E. F."]
+    assert load_dataset("dci", root=dci, captions="extra").captions == ["B. C.", "", "F."]
+    assert load_dataset("long-dci", root=dci).captions == ["B. C.", "F."]
+    assert load_dataset("dci", root=dci, split="test").captions == ["E. F."]
+    with pytest.raises(UserError, match="captions='all' is not one of"):
+        load_dataset("dci", root=dci, captions="all")
+
+
+def test_coco_keeps_all_annotations_or_the_first_five(tmp_path):
+    notes = [{"image_id": 7, "id": k, "caption": f" seven {k}\n"} for k in range(6)]
+    notes.insert(2, {"image_id": 9, "id": 99, "caption": "nine"})
+    content = {"images": [{"id": 9, "file_name": "9.jpg"}, {"id": 7, "file_name": "7.jpg"}], "annotations": notes}
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/captions_val2017.json").write_text(json.dumps(content))
+    dataset = load_dataset("coco", root=tmp_path)
+    assert dataset.captions == ["nine", *(f"seven {k}" for k in range(6))]
+    assert dataset.caption_image.tolist() == [0] + [1] * 6
+    assert len(load_dataset("coco", root=tmp_path, first_five=True).captions) == 6
+
+
+def flickr(root: Path) -> None:
+    entries = [
+        {"filename": f"{i}.jpg", "split": split, "sentences": [{"raw": f"{split} {i} {k}"} for k in range(5)]}
+        for i, split in enumerate(("train", "val", "test", "test"))
+    ]
+    (root / "flickr30k-images").mkdir(parents=True)
+    (root / "dataset_flickr30k.json").write_text(json.dumps({"images": entries, "dataset": "flickr30k"}))
+    tokens = [f"{i}.jpg#{k}\tA token caption {i} {k} ." for i in range(6) for k in range(5)]
+    (root / "results_20130124.token").write_text("\n".join(tokens) + "\n")
+
+
+def test_flickr30k_full_and_1k_are_two_data_sets(tmp_path):
+    flickr(tmp_path)
+    whole, test = load_dataset("flickr30k-full", root=tmp_path), load_dataset("flickr30k-1k", root=tmp_path)
+    assert (len(whole.image_names), len(whole.captions)) == (4, 20)
+    assert (len(test.image_names), len(test.captions)) == (2, 10) and test.captions[0] == "test 2 0"
+    token = load_dataset("flickr30k-full", root=tmp_path, split="token")
+    assert (len(token.image_names), len(token.captions)) == (6, 30)
+    assert len({whole.fingerprint, test.fingerprint, token.fingerprint}) == 3
+    with pytest.raises(UserError, match="only test"):
+        load_dataset("flickr30k-1k", root=tmp_path, split="all")
+
+
+def test_iiw_names_its_images_as_their_owners_do(tmp_path):
+    lines(
+        tmp_path / "datasets/IIW-400/data.jsonl",
+        [{"image/key": "aar_test_1", "IIW": "A\u00a0b.\n\nC.", "IIW-P5B": "x"}],
+    )
+    lines(tmp_path / "datasets/DCI_Test/data.jsonl", [{"image": "sa_1.jpg", "IIW": "D."}])
+    picture(tmp_path / "images_aar/aar_test_1.jpg")
+    picture(tmp_path / "photos/sa_1.jpg")
+    main = load_dataset("iiw", root=tmp_path)
+    assert (list(main.image_names), main.captions) == (["images_aar/aar_test_1.jpg"], ["A\u00a0b.\n\nC."])
+    assert main.load_image(0).size == (8, 6)
+    assert load_dataset("iiw", root=tmp_path, captions="IIW-P5B").captions == ["x"]
+    assert list(load_dataset("iiw", root=tmp_path, split="DCI_Test").image_names) == ["photos/sa_1.jpg"]
+
+
+def test_sharegpt4v_holds_its_first_thousand_out_and_knows_what_is_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLIPBIAS_CACHE", str(tmp_path / "cache"))
+    rows = [
+        {"id": str(i), "image": f"sam/images/{i}.jpg", "conversations": [{"value": "?"}, {"value": f"Caption\n{i}."}]}
+        for i in range(1_005)
+    ]
+    (tmp_path / "share-captioner_coco_lcs_sam_1246k_1107.json").write_text(json.dumps(rows))
+    for i in (1_001, 1_004):
+        picture(tmp_path / f"sam/images/{i}.jpg", i % 256)
+    train = load_dataset("sharegpt4v", root=tmp_path)
+    assert list(train.captions) == [f"Caption\n{i}." for i in range(1_000, 1_005)]
+    assert len(load_dataset("sharegpt4v", root=tmp_path, split="test").captions) == 1_000
+    there = load_dataset("sharegpt4v", root=tmp_path, present_only=True)
+    assert list(there.captions) == ["Caption\n1001.", "Caption\n1004."] and len(there.skipped) == 3
+    assert "3 images that are not there left out" in there.protocol and shade(there, 1) == pytest.approx(
+        1004 % 256, abs=6
+    )
+    with pytest.raises(UserError, match="none of the 5 images is there|no captions"):
+        load_dataset("sharegpt4v", root=tmp_path, present_only=True, without="sam/")
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "images", "captions"),
+    [
+        ("docci", "test", 5_000, 5_000),
+        ("urban1k", "test", 1_000, 1_000),
+        ("dci", "all", 7_805, 7_805),
+        ("long-dci", "all", 7_602, 7_602),
+        ("coco", "val", 5_000, 25_014),
+        ("coco", "val+first_five", 5_000, 25_000),
+        ("flickr30k-full", "all", 31_014, 155_070),
+        ("flickr30k-1k", "test", 1_000, 5_000),
+    ],
+)
+def test_the_protocols_counts_are_those_of_the_paper(name, split, images, captions):
+    assert dataset_spec(name).counts[split] == (images, captions)
+
+
+def test_coco_at_full_size_comes_out_at_the_protocols_counts(tmp_path):
+    from clipbias.data.check import check_dataset
+
+    # 5,000 images, of which 12 have six captions and one has seven.
+    counts = [7] + [6] * 12 + [5] * 4_987
+    notes = [{"image_id": i, "caption": f"{i} {k}"} for i, n in enumerate(counts) for k in range(n)]
+    content = {"images": [{"id": i, "file_name": f"{i:012d}.jpg"} for i in range(5_000)], "annotations": notes}
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/captions_val2017.json").write_text(json.dumps(content))
+    for options in ({}, {"first_five": True}):
+        dataset = load_dataset("coco", root=tmp_path, **options)
+        findings = check_dataset(dataset, dataset_spec("coco"), options, images=False)
+        assert all(one.fine for one in findings) and findings[1].expected in ("25,014", "25,000")
+        assert np.bincount(dataset.caption_image).max() == (5 if options else 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("docci", r"docci_descriptions\.jsonlines"), ("urban1k", "captions"), ("coco", r"captions_val2017\.json"),
+     ("flickr30k-1k", r"dataset_flickr30k\.json"), ("iiw", "IIW-400"), ("dci", "annotations"), ("sharegpt4v", "share-captioner")],
+)  # fmt: skip
+def test_an_empty_folder_is_one_line_that_names_what_is_missing(tmp_path, name, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load_dataset(name, root=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_data_set_that_is_nowhere_is_asked_for(monkeypatch):
+    monkeypatch.delenv("CLIPBIAS_DATA", raising=False)
+    with pytest.raises(UserError, match="where is docci"):
+        load_dataset("docci")
+
+
+def test_an_unknown_option_is_named_with_those_there_are(tmp_path):
+    with pytest.raises(UserError, match="no option 'first_six'; it takes first_five"):
+        load_dataset("coco", root=tmp_path, first_six=True)
