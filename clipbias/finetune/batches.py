@@ -81,9 +81,7 @@ class BatchMaker:
         if recipe.short_rule == "first-stop":
             return text_before_first_stop(self.dataset.captions[index])
         stream = sample_stream(recipe.seed, epoch, index)
-        return " ".join(
-            debias_sentences(self._sentences(index), stream, recipe.drop_summary, recipe.sample_sentences)
-        )
+        return " ".join(debias_sentences(self._sentences(index), stream, recipe.drop_summary, recipe.sample_sentences))
 
     def texts(self, index: int, epoch: int) -> tuple[str, str]:
         """The long and the short caption of a sample in an epoch."""

@@ -52,11 +52,6 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     return recipe.lr * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def total_steps(recipe: Recipe, count: int) -> int:
-    """Optimiser steps of the whole training on ``count`` samples."""
-    return recipe.steps or int(recipe.epochs * (count // recipe.batch_size))
-
-
 def make_optimizer(model: TrainModel, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW; weight decay on matrices only, as open_clip does (biases and norms are left alone)."""
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -106,7 +101,9 @@ class TrainingState:
             self.step = content["step"]
         except Exception as error:
             # Unpickling a damaged file fails in many ways; all mean the same to the user.
-            raise UserError(f"{path}: cannot be resumed from ({type(error).__name__}); train into another folder") from error
+            raise UserError(
+                f"{path}: cannot be resumed from ({type(error).__name__}); train into another folder"
+            ) from error
 
 
 def start_state(model: TrainModel, recipe: Recipe) -> TrainingState:

@@ -44,7 +44,9 @@ class Recipe:
         }
         for key, options in allowed.items():
             if getattr(self, key) not in options:
-                raise UserError(f"recipe {self.name}: {key} = {getattr(self, key)!r} is not one of {', '.join(options)}")
+                raise UserError(
+                    f"recipe {self.name}: {key} = {getattr(self, key)!r} is not one of {', '.join(options)}"
+                )
         for key in ("batch_size", "lr", "context_length", "pca_dim"):
             if not getattr(self, key) > 0:
                 raise UserError(f"recipe {self.name}: {key} = {getattr(self, key)!r} must be positive")
@@ -70,7 +72,13 @@ class Recipe:
         """The recipe as a TOML text that `read_recipe` takes back."""
         lines = []
         for key, value in asdict(self).items():
-            text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
+            text = (
+                f'"{value}"'
+                if isinstance(value, str)
+                else str(value).lower()
+                if isinstance(value, bool)
+                else repr(value)
+            )
             lines.append(f"{key} = {text}\n")
         return "".join(lines)
 

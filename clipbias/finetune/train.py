@@ -13,7 +13,7 @@ import torch
 
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.errors import UserError
-from clipbias.files import write_text
+from clipbias.files import atomic_path, write_text
 from clipbias.finetune.batches import BatchMaker, batch_indices
 from clipbias.finetune.loop import TrainingState, start_state, train_step
 from clipbias.finetune.model import TrainModel
@@ -104,8 +104,13 @@ def train(
             try:
                 values = train_step(state, batch.to(device), recipe, steps)
             except FloatingPointError as error:
-                torch.save(batch.__dict__, out / "failed_batch.pt")
-                raise UserError(f"{error}; its batch is in {out / 'failed_batch.pt'}, the last good state in {state_file}") from error
+                # Nothing was changed by the step that failed: what was good until then is kept.
+                state.save(state_file)
+                with atomic_path(out / "failed_batch.pt") as temporary:
+                    torch.save(batch.__dict__, temporary)
+                raise UserError(
+                    f"{error}; its batch is in {out / 'failed_batch.pt'}, the last good state in {state_file}"
+                ) from error
             seconds = before + time.monotonic() - began
             metrics.write(json.dumps({"step": step, **values, "seconds": round(seconds, 3)}) + "\n")
             if progress is not None:

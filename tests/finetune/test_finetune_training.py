@@ -1,0 +1,224 @@
+"""Whole steps and whole trainings: gradients of a plain loop, resuming, stopping, exporting."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import plain_clip as plain
+import pytest
+import torch
+
+import clipbias
+from clipbias.data.build import without_images
+from clipbias.data.loading import load_dataset
+from clipbias.errors import UserError
+from clipbias.finetune.batches import BatchMaker
+from clipbias.finetune.export import export, model_card
+from clipbias.finetune.loop import learning_rate, step_losses
+from clipbias.finetune.recipes import DEBIAS, LONGCLIP
+from clipbias.finetune.runs import stretched_model
+from clipbias.finetune.train import total_steps, train
+from clipbias.models.build import ClipShape, build_clip, clip_transform
+
+ROOT = Path(__file__).parents[2]
+SMALL = ClipShape(32, 48, 16, 64, 1, 64, 1, 77)
+QUICK = {"batch_size": 8, "steps": 6, "lr": 1e-3, "warmup": 2, "pca_dim": 4}
+
+
+def start(recipe):
+    dataset = without_images(load_dataset("scenes", split="validation"), range(40, 1000))
+    torch.manual_seed(0)
+    model = stretched_model(build_clip(SMALL), recipe)
+    return model, BatchMaker(dataset, recipe, clip_transform(48), lambda caption: [caption])
+
+
+def plain_loss(model, batch, recipe) -> torch.Tensor:
+    """The recipe's loss straight from the formulas: one caption at a time, shifted ids, an SVD."""
+    state = {k.removeprefix("clip.").removeprefix("text."): v for k, v in model.named_parameters()}
+    table = torch.cat([state["positional_embedding"][:20], model.positional_embedding_res[20:]])
+    images = torch.stack([plain.image_feature(state, pixels) for pixels in batch.pixels])
+
+    def texts(ids, n_pre):
+        rows = []
+        for row, pads in zip(ids.tolist(), n_pre, strict=True):
+            end = row.index(49_407)
+            rows.append(plain.text_feature(state, [row[0], *[0] * pads, *row[1 : end + 1]], table))
+        return torch.stack(rows)
+
+    count = len(images)
+    long = texts(batch.long_ids, [0] * count)
+    short = texts(batch.short_ids, batch.n_pre.tolist() if batch.n_pre is not None else [0] * count)
+    mean = images.mean(0)
+    u, s, v = torch.linalg.svd(images - mean, full_matrices=False)
+    components = mean + (u[:, : recipe.pca_dim] * s[: recipe.pca_dim]) @ v[: recipe.pca_dim]
+
+    def nce(a, b):
+        logits = state["logit_scale"].exp() * a @ b.T
+        soft = torch.full_like(logits, recipe.label_smoothing / count) + torch.eye(count) * (1 - recipe.label_smoothing)
+        return -((soft * logits.log_softmax(1)).sum(1).mean() + (soft * logits.T.log_softmax(1)).sum(1).mean()) / 2
+
+    return recipe.weight_long * nce(images, long) + recipe.weight_short * nce(components, short)
+
+
+@pytest.mark.parametrize("recipe", [DEBIAS, LONGCLIP], ids=lambda r: r.name)
+def test_the_loss_and_every_gradient_are_those_of_a_plain_loop(recipe):
+    recipe = recipe.override(**QUICK)
+    model, maker = start(recipe)
+    batch = maker.batch(range(8), 0)
+    loss = step_losses(model, batch, recipe)["loss"]
+    loss.backward()
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    want = plain_loss(model, batch, recipe)
+    assert loss.item() == pytest.approx(want.item(), abs=1e-5)
+    want.backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            torch.testing.assert_close(
+                found[name], parameter.grad, atol=1e-5, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}"
+            )
+    assert set(found) == {n for n, p in model.named_parameters() if p.requires_grad}
+
+
+def test_the_batches_of_debias_hold_what_the_recipe_says():
+    recipe = DEBIAS.override(**QUICK)
+    _, maker = start(recipe)
+    for index in range(40):
+        long, short = maker.texts(index, 0)
+        sentences = maker.dataset.sentences[index]
+        assert long == maker.dataset.captions[index] and sentences[0] not in short
+        assert sum(s in short for s in sentences[1:]) >= 1
+    batch = maker.batch(range(40), 0)
+    ends = (batch.short_ids == 49_407).int().argmax(1)
+    assert ((batch.n_pre >= 0) & (batch.n_pre + ends + 1 <= 248)).all() and len(batch.n_pre.unique()) > 20
+    assert torch.equal(batch.short_ids, maker.batch(range(40), 0).short_ids)
+    assert not torch.equal(batch.short_ids, maker.batch(range(40), 1).short_ids)
+
+
+def test_the_schedule_is_a_linear_warm_up_and_a_cosine_to_zero():
+    recipe = DEBIAS.override(lr=2.0, warmup=4)
+    assert [learning_rate(recipe, s, 14) for s in range(4)] == [0.5, 1.0, 1.5, 2.0]
+    assert learning_rate(recipe, 9, 14) == pytest.approx(1.0) and learning_rate(recipe, 14, 14) == pytest.approx(0.0)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "state.pt", weights_only=True)["model"]
+
+
+def same(a, b) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, {tests!r})
+import importlib.util
+spec = importlib.util.spec_from_file_location("t", {file!r})
+t = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(t)
+import time
+from pathlib import Path
+recipe = t.DEBIAS.override(**t.QUICK)
+model, maker = t.start(recipe)
+def slow(step, steps, values):
+    print(step, flush=True)
+    time.sleep(0.15)
+t.train(model, maker, recipe, Path(sys.argv[1]), resume=True, save_every=0.0, progress=slow)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_training_that_was_killed_ends_in_the_same_weights(tmp_path, how):
+    recipe = DEBIAS.override(**QUICK)
+    model, maker = start(recipe)
+    train(model, maker, recipe, tmp_path / "whole")
+    program = PROGRAM.format(tests=str(ROOT / "tests"), file=__file__)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    for stop_after in ("2", "4"):
+        run = subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path / "cut")], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        assert run.stdout is not None
+        for line in run.stdout:
+            if line.strip() == stop_after:
+                run.send_signal(how)
+                break
+        run.communicate(timeout=60)
+        assert run.returncode != 0
+        assert not list((tmp_path / "cut").glob(".*.part")) or how == signal.SIGKILL
+    model, maker = start(recipe)
+    train(model, maker, recipe, tmp_path / "cut", resume=True)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    steps = [json.loads(line)["step"] for line in (tmp_path / "cut/metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(6))
+
+
+def test_a_folder_with_another_training_is_not_touched(tmp_path):
+    recipe = DEBIAS.override(**QUICK, seed=1).override(steps=1)
+    model, maker = start(recipe)
+    train(model, maker, recipe, tmp_path)
+    before = (tmp_path / "state.pt").read_bytes()
+    with pytest.raises(UserError, match="already holds a training"):
+        train(model, maker, recipe, tmp_path)
+    with pytest.raises(UserError, match="differs from the recipe"):
+        train(model, maker, recipe.override(lr=1.0), tmp_path, resume=True)
+    (tmp_path / "state.pt").write_bytes(before[:100])
+    with pytest.raises(UserError, match="cannot be resumed from"):
+        train(model, maker, recipe, tmp_path, resume=True)
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_batch_and_the_last_good_state(tmp_path):
+    recipe = DEBIAS.override(**QUICK)
+    model, maker = start(recipe)
+    seen = []
+
+    def spoil(step, steps, values):
+        seen.append({k: v.clone() for k, v in model.state_dict().items()})
+        if step == 3:
+            maker.transform = lambda image: torch.full((3, 48, 48), torch.nan)
+
+    with pytest.raises(UserError, match=r"the loss is nan at step 3.*failed_batch\.pt"):
+        train(model, maker, recipe, tmp_path, progress=spoil)
+    batch = torch.load(tmp_path / "failed_batch.pt", weights_only=True)
+    assert bool(batch["pixels"].isnan().all()) and len(batch["short_ids"]) == 8
+    assert same(weights(tmp_path), seen[2])
+
+
+def test_too_little_data_is_said():
+    with pytest.raises(UserError, match="5 training captions do not fill one batch of 256"):
+        total_steps(DEBIAS, 5)
+    assert total_steps(DEBIAS, 1000) == 9
+
+
+def test_an_export_is_read_as_longclip_with_the_features_of_the_model_in_training(tmp_path):
+    recipe = DEBIAS.override(**QUICK)
+    model, maker = start(recipe)
+    train(model, maker, recipe, tmp_path / "run")
+    for compact in (False, True):
+        export(
+            model, tmp_path / "model.pt", model_card("t", "command", recipe.to_toml(), {"seed": "0"}), compact=compact
+        )
+        encoder = clipbias.load_model(str(tmp_path / "model.pt"))
+        assert (encoder.family, encoder.context_length) == ("longclip", 248)
+        texts = list(maker.dataset.captions[:5])
+        with torch.no_grad():
+            want = model.encode_text(encoder.tokenize(texts))
+        # A compact file stores the rows that are not zero: here all of them.
+        torch.testing.assert_close(encoder.encode_texts(texts), want, atol=1e-6, rtol=0)
+    assert "command" in (tmp_path / "model.md").read_text()
+    state = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert state["positional_embedding"].shape == state["positional_embedding_res"].shape == (248, 64)
+
+
+def test_training_lowers_the_loss(tmp_path):
+    recipe = DEBIAS.override(**QUICK).override(steps=40, lr=3e-3)
+    model, maker = start(recipe)
+    losses = []
+    train(model, maker, recipe, tmp_path / "run", progress=lambda step, steps, values: losses.append(values["long"]))
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.3
