@@ -80,13 +80,14 @@ def inside(root: Path, name: str, follow_links: bool = False) -> Path:
     return path
 
 
-def open_image(source: Path | BinaryIO, upright: bool = True, label: str = "") -> Image.Image:
-    """One decoded image in RGB.
+def open_image(source: Path | BinaryIO, upright: bool = True, label: str = "", rgb: bool = True) -> Image.Image:
+    """One decoded image.
 
     Args:
         source: a file's path, or its bytes as a binary file.
         upright: apply the EXIF orientation.
         label: what messages call it; default the path.
+        rgb: converted to RGB; else in the mode of the file.
 
     Raises:
         UserError: not there, not a regular file, no image in one of `FORMATS`, damaged, or above `MAX_PIXELS`.
@@ -94,7 +95,11 @@ def open_image(source: Path | BinaryIO, upright: bool = True, label: str = "") -
     from PIL import ImageOps
 
     with _opened(source, label) as image:
-        return (ImageOps.exif_transpose(image) if upright else image).convert("RGB")
+        turned = ImageOps.exif_transpose(image) if upright else image
+        if rgb:
+            return turned.convert("RGB")
+        turned.load()
+        return turned.copy()
 
 
 @lru_cache(maxsize=1)

@@ -74,11 +74,14 @@ def clip_transform(size: int, square: bool = False) -> Callable[[Image.Image], T
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
 
     def transform(image: Image.Image) -> Tensor:
-        image = image.convert("RGB")
+        if square:
+            image = image.convert("RGB")
         if image.size != (size, size):
             bicubic = tv.InterpolationMode.BICUBIC
             image = tv.resize(image, [size, size] if square else size, interpolation=bicubic)  # type: ignore[assignment]
             image = tv.center_crop(image, [size, size])  # type: ignore[assignment]
+        # CLIP's authors convert after resizing: for images with a palette the two orders differ.
+        image = image.convert("RGB")
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
         return (pixels - mean) / std
 

@@ -171,7 +171,7 @@ class ClipEncoder(Encoder):
 
 
 def opened(image: Image.Image | str | Path) -> Image.Image:
-    """The image as RGB; a path is read as the families' authors do, without turning it by its EXIF orientation.
+    """The image; a path is read as the families' authors do: in its own mode, not turned by its EXIF orientation.
 
     Raises:
         UserError: a path that is no readable image.
@@ -179,9 +179,7 @@ def opened(image: Image.Image | str | Path) -> Image.Image:
     if isinstance(image, (str, Path)):
         from clipbias.data.images import open_image
 
-        return open_image(Path(image), upright=False)
-    if image.mode != "RGB":
-        return image.convert("RGB")
+        return open_image(Path(image), upright=False, rgb=False)
     return image
 
 

@@ -38,11 +38,10 @@ def images() -> list[Image.Image]:
 
 def reference_pixels(image: Image.Image, size: int, square: bool) -> torch.Tensor:
     """OpenAI's transform (or FG-CLIP's square one) spelled with torchvision's functions."""
-    image = image.convert("RGB")
     if square:
-        image = image.resize((size, size), Image.Resampling.BICUBIC)
+        image = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
     else:
-        image = tv.center_crop(tv.resize(image, size, tv.InterpolationMode.BICUBIC), [size, size])
+        image = tv.center_crop(tv.resize(image, size, tv.InterpolationMode.BICUBIC), [size, size]).convert("RGB")
     mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
     return tv.normalize(tv.to_tensor(image), mean, std)
 
@@ -206,7 +205,7 @@ def test_the_readers_export_comes_back_as_the_same_features(tmp_path):
 def test_an_image_path_is_read_as_the_authors_read_it(tmp_path):
     torch.save(plain.random_state(), tmp_path / "a.pt")
     encoder = clipbias.load_model(str(tmp_path / "a.pt"))
-    image = images()[4].convert("RGB")
+    image = images()[4]
     exif = Image.Exif()
     exif[0x0112] = 6  # "rotate by 90 degrees": CLIP's own code does not look at it
     image.save(tmp_path / "turned.png", exif=exif)
