@@ -30,6 +30,9 @@ def register(app: typer.Typer) -> None:
         option: Annotated[list[str] | None, typer.Option(help="An option of the data's reader, name=value.")] = None,
         skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
         weights: Annotated[Path | None, typer.Option(help="The model's checkpoint file.")] = None,
+        model_option: Annotated[
+            list[str] | None, typer.Option(help="An option of the model's family, name=value, e.g. context=77.")
+        ] = None,
         device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
         precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
         seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
@@ -59,7 +62,7 @@ def register(app: typer.Typer) -> None:
         if weights is not None and len(model) > 1:
             raise UserError("--weights belongs to one model; run the models one by one, or give paths as --model")
         probes = [p for name in names for p in find_probes(name)]
-        encoders = [load_model(m, weights=weights, device=device, precision=precision) for m in model]
+        encoders = [load_model(m, weights, device, precision, **pairs(model_option, "--model-option")) for m in model]
         chosen = data or default_dataset_name()
         dataset = load_dataset(chosen, root=root, split=split, skip_bad=skip_bad, **pairs(option, "--option"))
         if not skip_bad and dataset.name != "scenes":
