@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from clipbias.data.dataset import RetrievalDataset
     from clipbias.data.loading import load_dataset, register_dataset
-    from clipbias.models.encoder import Encoder
     from clipbias.models.catalogue import register_model
+    from clipbias.models.encoder import Encoder
     from clipbias.models.loading import load_model
 
 __version__ = "1.0.0"

@@ -8,7 +8,13 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_PACKAGES = {"clipbias": "clipbias", "torch": "torch", "open_clip": "open_clip_torch", "numpy": "numpy", "pillow": "pillow"}
+_PACKAGES = {
+    "clipbias": "clipbias",
+    "torch": "torch",
+    "open_clip": "open_clip_torch",
+    "numpy": "numpy",
+    "pillow": "pillow",
+}
 
 
 @lru_cache(maxsize=1)

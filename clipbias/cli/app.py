@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-COMMANDS = ("models", "data", "probe", "finetune", "report", "demo")
+COMMANDS = ("models", "data", "probe", "finetune", "report", "demo", "selftest")
 
 app = typer.Typer(
     name="clipbias",

@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     }.items():
         group.command(name, help=title)(_finetune_command(name))
     group.command("pretrain-nano")(pretrain_nano_command)
+    group.command("ablation")(ablation_command)
 
 
 def _finetune_command(name: str):  # type: ignore[no-untyped-def]
@@ -80,7 +81,7 @@ def _finetune_command(name: str):  # type: ignore[no-untyped-def]
             model, chosen, folder, f"clipbias finetune {name} --base {base} --seed {seed}", data, encoder.fingerprint
         )
         if evaluate:
-            _compare(base, weights, exported, folder)
+            _compare(base, weights, exported, folder, data)
 
     return command
 
@@ -109,47 +110,87 @@ def pretrain_nano_command(
     _finish(model, chosen, folder, f"clipbias finetune pretrain-nano --seed {seed}", "scenes", "from scratch")
 
 
+def ablation_command(
+    base: Annotated[
+        str, typer.Option(help="Model to start from; without it a nano base is trained for each seed.")
+    ] = "",
+    weights: Annotated[Path | None, typer.Option(help="The base model's checkpoint file.")] = None,
+    data: Annotated[str, typer.Option(help="Training data.")] = "scenes",
+    root: Annotated[Path | None, typer.Option(help="The training data's folder.")] = None,
+    test: Annotated[str, typer.Option(help="Data the probes run on.")] = "scenes",
+    test_root: Annotated[Path | None, typer.Option(help="Its folder.")] = None,
+    seeds: Annotated[str, typer.Option(help="A training each, e.g. 0,1,2.")] = "0,1,2",
+    settings: Settings = None,
+    out: Annotated[Path, typer.Option(help="A folder a run; finished runs in it are picked up.")] = Path(
+        "runs/ablation"
+    ),
+    table: Annotated[Path | None, typer.Option(help="Where the table goes, .csv and .md; default: in --out.")] = None,
+) -> None:
+    """Long-CLIP, + summary removal, + sentence sampling, + padding, over seeds: one table with mean and spread."""
+    from clipbias.cli.console import pairs, progress_bar
+    from clipbias.data.loading import load_dataset
+    from clipbias.errors import UserError
+    from clipbias.files import write_text
+    from clipbias.finetune.ablation import GRID, Grid, run_grid, summary, wide
+    from clipbias.finetune.recipes import nano, recipe_called
+    from clipbias.finetune.train import training_pixels
+    from clipbias.report.tables import to_csv, to_markdown
+
+    try:
+        chosen = sorted({int(seed) for seed in seeds.split(",")})
+    except ValueError as error:
+        raise UserError(f"--seeds {seeds}: write whole numbers with commas between, e.g. 0,1,2") from error
+    if data != "scenes" and not base:
+        raise UserError(f"--data {data} needs --base: only the embedded scenes can train a base of their own")
+    changes = pairs(settings, "--set")
+    recipes = {
+        name: (nano(recipe_called(name)) if data == "scenes" else recipe_called(name)).override(**changes)
+        for name in GRID
+    }
+    trained, tested = load_dataset(data, root=root, split="train"), load_dataset(test, root=test_root)
+    if data == "scenes":
+        trained = training_pixels(trained)
+    if test == "scenes":
+        tested = training_pixels(tested)
+    with progress_bar() as bar:
+        grid = Grid(out, recipes, chosen, base, weights, trained, tested)
+        runs = run_grid(
+            grid,
+            lambda name: lambda step, steps, values: bar(f"{name}, loss {values['loss']:.3f}", step, steps),
+        )
+    tidy = summary(runs)
+    people = to_markdown(wide(tidy))
+    title = f"R@1 in percent, mean ± standard deviation over seeds {', '.join(map(str, chosen))}; changes in points."
+    target = table or out / "ablation.csv"
+    write_text(target.with_suffix(".csv"), to_csv(tidy))
+    write_text(target.with_suffix(".md"), f"{title}\n{tested.protocol}.\n\n{people}")
+    print(f"{title}\n\n{people}\nwritten: {target.with_suffix('.csv')}, {target.with_suffix('.md')}")
+
+
 def _finish(model: TrainModel, recipe: Recipe, folder: Path, command: str, data: str, base: str) -> Path:
     """Export the model beside its run and say where."""
-    from clipbias.finetune.export import export, model_card
-    from clipbias.finetune.train import training_seconds
-    from clipbias.provenance import source_state, versions
+    from clipbias.finetune.export import export_run
 
-    commit, dirty = source_state()
-    facts = {
-        "data": data,
-        "base": base,
-        "seed": str(recipe.seed),
-        "training time": f"{training_seconds(folder):.0f} s",
-        "clipbias commit": (commit or "installed wheel") + (" with uncommitted changes" if dirty else ""),
-        "versions": ", ".join(f"{k} {v}" for k, v in versions().items()),
-    }
-    nano = recipe.name == "pretrain-nano" or data == "scenes"
-    path = folder / "model.pt"
-    export(
-        model, path, model_card(f"{recipe.name} on {data}", command, recipe.to_toml(), facts), half=nano, compact=nano
-    )
+    path = export_run(model, recipe, folder, command, data, base)
     print(f"written: {path}")
     return path
 
 
-def _compare(base: str, weights: Path | None, exported: Path, folder: Path) -> None:
-    """Probe the base and the trained model and print both."""
+def _compare(base: str, weights: Path | None, exported: Path, folder: Path, data: str) -> None:
+    """Probe the base and the trained model and print what changed, paired on the same queries."""
     from clipbias.cli.console import progress_bar
-    from clipbias.cli.probe import print_rows
     from clipbias.data.loading import default_dataset_name, load_dataset
     from clipbias.models.loading import load_model
     from clipbias.probe.compare import compare_runs, print_comparison
     from clipbias.probe.runner import Session, run_probe
     from clipbias.probe.spec import find_probes
-    from clipbias.results import read_rows
 
-    dataset = load_dataset(default_dataset_name())
+    dataset = load_dataset("scenes" if data == "scenes" else default_dataset_name())
+    print(f"\nbefore ({base}) and after ({exported}), R@1 in percent, on {dataset.protocol}")
     runs = []
     for stage, encoder in (("before", load_model(base, weights=weights)), ("after", load_model(str(exported)))):
         with progress_bar() as progress:
             session = Session(encoder, dataset, progress=progress)
             runs.append([run_probe(session, p, folder / "probes" / stage) for p in find_probes("paper")])
     for before, after in zip(*runs, strict=True):
-        print_rows("after", read_rows(after))
         print_comparison(compare_runs(before, after))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,7 +56,7 @@ def register(app: typer.Typer) -> None:
         if list_:
             for path in shipped_probes().values():
                 listed = read_probe(path)
-                print(f"{listed.name:12} {listed.title}")
+                print(f"{listed.name:20} {listed.title}")
             return
         if not names or not model:
             raise UserError("name a probe and a model: clipbias probe padding --model nano-longclip")
@@ -75,7 +76,14 @@ def register(app: typer.Typer) -> None:
             with progress_bar() as progress:
                 session = Session(encoder, dataset, seed, progress)
                 command = f"clipbias probe {' '.join(p.name for p in probes)} --model {encoder.name} --data {chosen}"
-                folders = [run_probe(session, p, out, command) for p in probes]
+                folders = []
+                for p in probes:
+                    try:
+                        folders.append(run_probe(session, p, out, command))
+                    except UserError as error:
+                        if "all" not in names:
+                            raise
+                        print(f"skipped {p.name}: {error}", file=sys.stderr)
             for folder in folders:
                 rows = read_rows(folder)
                 if as_json:

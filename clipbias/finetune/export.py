@@ -8,7 +8,10 @@ import torch
 
 from clipbias.files import atomic_path, write_text
 from clipbias.finetune.model import TrainModel
+from clipbias.finetune.recipe import Recipe
+from clipbias.finetune.train import training_seconds
 from clipbias.models.layouts import State, compact_tokens, custom_to_openai, to_longclip_layout
+from clipbias.provenance import source_state, versions
 
 
 def export_state(model: TrainModel) -> State:
@@ -45,3 +48,30 @@ def model_card(title: str, made_by: str, recipe: str, facts: dict[str, str]) -> 
     lines += [f"- {name}: {value}" for name, value in facts.items()]
     lines += ["", "Recipe", "", *(f"    {line}" for line in recipe.splitlines()), ""]
     return "\n".join(lines)
+
+
+def export_run(model: TrainModel, recipe: Recipe, folder: Path, command: str, data: str, base: str) -> Path:
+    """Export a finished run as ``folder/model.pt`` with its card.
+
+    Args:
+        model: the trained model.
+        recipe: what it was trained with.
+        folder: the run's folder.
+        command: makes it again.
+        data: name of the training data; models of the embedded world are stored small.
+        base: fingerprint of the model it started from.
+    """
+    commit, dirty = source_state()
+    facts = {
+        "data": data,
+        "base": base,
+        "seed": str(recipe.seed),
+        "training time": f"{training_seconds(folder):.0f} s",
+        "clipbias commit": (commit or "installed wheel") + (" with uncommitted changes" if dirty else ""),
+        "versions": ", ".join(f"{k} {v}" for k, v in versions().items()),
+    }
+    nano = data == "scenes"
+    path = folder / "model.pt"
+    card = model_card(f"{recipe.name} on {data}", command, recipe.to_toml(), facts)
+    export(model, path, card, half=nano, compact=nano)
+    return path

@@ -17,7 +17,7 @@ from clipbias.files import atomic_path, write_text
 from clipbias.finetune.batches import BatchMaker, batch_indices
 from clipbias.finetune.loop import TrainingState, start_state, train_step
 from clipbias.finetune.model import TrainModel
-from clipbias.finetune.recipe import Recipe
+from clipbias.finetune.recipe import Recipe, read_recipe
 
 Progress = Callable[[int, int, dict[str, float]], None]
 
@@ -88,7 +88,8 @@ def train(
     if state_file.exists():
         if not resume:
             raise UserError(f"{out} already holds a training; continue it with --resume or choose another folder")
-        if recipe_file.read_text("utf-8") != recipe.to_toml():
+        # Read, not compared as text: a setting that came later has its default in an older run.
+        if read_recipe(recipe_file, Recipe(name=recipe.name, objective=recipe.objective)) != recipe:
             raise UserError(f"{recipe_file} differs from the recipe asked for; resume with the same settings")
         state.load(state_file)
     write_text(recipe_file, recipe.to_toml())

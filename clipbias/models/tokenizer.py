@@ -51,12 +51,12 @@ def clip_token_lists(texts: Sequence[str]) -> list[tuple[int, ...]]:
     return [_token_ids(text) for text in texts]
 
 
-def pack_ids(tokens: Sequence[Sequence[int]], context_length: int) -> Tensor:
-    """``[SOT, text, EOT, PAD...]`` as LongTensor [N, context_length]; a text too long is cut before EOT."""
+def pack_ids(tokens: Sequence[Sequence[int]], context_length: int, n_pre: int = 0) -> Tensor:
+    """``[SOT, PAD * n_pre, text, EOT, PAD...]`` as LongTensor [N, context_length]; a text too long is cut before EOT."""
     out = torch.full((len(tokens), context_length), PAD, dtype=torch.long)
     for row, ids in zip(out, tokens, strict=True):
-        kept = ids[: context_length - 2]
-        row[: len(kept) + 2] = torch.tensor([SOT, *kept, EOT])
+        kept = ids[: max(0, context_length - 2 - n_pre)]
+        row[: len(kept) + n_pre + 2] = torch.tensor([SOT, *[PAD] * n_pre, *kept, EOT])
     return out
 
 

@@ -74,7 +74,9 @@ class WrappedEncoder(Encoder):
 
     def encode_images(self, images: Sequence[Image.Image | str | Path], batch_size: int | None = None) -> Tensor:
         """See `Encoder.encode_images`."""
-        return self._batched(lambda part: self.model.encode_images([opened(i).convert("RGB") for i in part]), list(images), batch_size)
+        return self._batched(
+            lambda part: self.model.encode_images([opened(i).convert("RGB") for i in part]), list(images), batch_size
+        )
 
     def _own(self, function: str) -> Callable[[Any], Any]:
         own = getattr(self.model, function, None)

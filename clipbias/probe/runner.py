@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from clipbias.data.dataset import RetrievalDataset
-from clipbias.data.sentences import dataset_sentences
-from clipbias.models.encoder import Encoder
+from clipbias.data.sentences import dataset_sentences, split_sentences
+from clipbias.errors import UserError
+from clipbias.models.encoder import ClipEncoder, Encoder
+from clipbias.models.tokenizer import ClipTokens, clip_token_lists, pack_ids
 from clipbias.probe.metrics import DIRECTIONS, Ranking, per_query_metrics, rank_both
 from clipbias.probe.spec import Condition, Probe
 from clipbias.probe.stats import INTERVAL, ClusterBootstrap, holm, mcnemar_exact, percentile_interval
@@ -27,6 +29,8 @@ Progress = Callable[[str, int, int], None]
 _IMAGE_CHUNK = 256
 
 
+TextKey = tuple[str, int | None, int]
+"""A text and its form: how many of its tokens are kept (None: all), and how many pads stand before it."""
 Kind = Callable[["Session", Probe], tuple[list[Row], pd.DataFrame]]
 KINDS: Registry[Kind] = Registry("kind of probe", "clipbias.probe_kinds")
 for _kind, _reference in {
@@ -52,11 +56,11 @@ class Session:
         self.seed = seed
         self.progress = progress
         self.sentences = dataset_sentences(dataset)
-        self._rows: dict[str, int] = {}
+        self._rows: dict[TextKey, int] = {}
         self._features: list[Tensor] = []
         self._lengths: list[np.ndarray] = []
         self._images: Tensor | None = None
-        self._rankings: dict[tuple[str, ...], dict[str, Ranking]] = {}
+        self._rankings: dict[tuple[TextKey, ...], dict[str, Ranking]] = {}
         self._bootstraps: dict[str, ClusterBootstrap] = {}
 
     def images(self) -> Tensor:
@@ -71,16 +75,31 @@ class Session:
             self._images = torch.cat(parts)
         return self._images
 
-    def texts(self, texts: Sequence[str]) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    def texts(self, texts: Sequence[TextKey]) -> tuple[Tensor, np.ndarray, np.ndarray]:
         """Distinct features [U, D], the row of each text [M], and the uncut token count of each text [M]."""
         new = [t for t in dict.fromkeys(texts) if t not in self._rows]
-        if new:
-            self._features.append(self.encoder.encode_texts(new))
-            self._lengths.append(self.encoder.token_lengths(new))
-            for text in new:
-                self._rows[text] = len(self._rows)
+        for form in dict.fromkeys(key[1:] for key in new):
+            keys = [key for key in new if key[1:] == form]
+            features, lengths = self._encode([text for text, *_ in keys], *form)
+            self._features.append(features)
+            self._lengths.append(lengths)
+            for key in keys:
+                self._rows[key] = len(self._rows)
         rows, inverse = np.unique([self._rows[t] for t in texts], return_inverse=True)
         return torch.cat(self._features)[rows], inverse, np.concatenate(self._lengths)[rows][inverse]
+
+    def captions(self, kind: str) -> tuple[Sequence[str], Sequence[tuple[str, ...]]]:
+        """The captions [M] and their sentences: "long" ones, or "short" ones where the data set has them.
+
+        Raises:
+            UserError: it has none.
+        """
+        if kind == "long":
+            return self.dataset.captions, self.sentences
+        if self.dataset.short_captions is None:
+            raise UserError(f"{self.dataset.name} has no short captions; leave out the probes that ask for them")
+        short = [self.dataset.short_captions[int(i)] for i in self.dataset.caption_image]
+        return short, [tuple(split_sentences(text)) or (text,) for text in short]
 
     def clusters(self, direction: str) -> np.ndarray:
         """The image that each query of a direction belongs to."""
@@ -92,7 +111,21 @@ class Session:
             self._bootstraps[direction] = ClusterBootstrap(self.clusters(direction), self.seed)
         return self._bootstraps[direction]
 
-    def rankings(self, texts: Sequence[str]) -> dict[str, Ranking]:
+    def _encode(self, texts: list[str], first_tokens: int | None, padding: int) -> tuple[Tensor, np.ndarray]:
+        """Features and uncut token counts of texts of one form.
+
+        Raises:
+            UserError: ids are to be changed and the model has no CLIP tokenizer.
+        """
+        if first_tokens is None and not padding:
+            return self.encoder.encode_texts(texts), self.encoder.token_lengths(texts)
+        if not isinstance(self.encoder, ClipEncoder) or not isinstance(self.encoder.tokens, ClipTokens):
+            raise UserError(f"{self.encoder.name}: probes that change token ids need a model with CLIP's tokenizer")
+        ids = [tokens[:first_tokens] for tokens in clip_token_lists(texts)]
+        packed = pack_ids(ids, self.encoder.context_length, padding)
+        return self.encoder.encode_token_ids(packed), np.array([len(tokens) + padding + 2 for tokens in ids])
+
+    def rankings(self, texts: Sequence[TextKey]) -> dict[str, Ranking]:
         """Both directions' ranks of one text a caption."""
         key = tuple(texts)
         if key not in self._rankings:
@@ -106,18 +139,19 @@ class Measured:
     """One condition on every caption: texts, what the transforms could do, what was cut, and the ranks."""
 
     condition: Condition
-    texts: list[str]
+    texts: list[TextKey]
     eligible: np.ndarray
     lengths: np.ndarray
     rankings: dict[str, Ranking]
 
 
 def _measure(session: Session, condition: Condition) -> Measured:
-    changed = [condition.apply(s) for s in session.sentences]
+    captions, sentences = session.captions(condition.captions)
+    changed = [condition.apply(s) for s in sentences]
     # With nothing to change the caption goes in as its authors wrote it, not re-joined.
     texts = [
-        caption if out is None or out == before else " ".join(out)
-        for caption, before, out in zip(session.dataset.captions, session.sentences, changed, strict=True)
+        (caption if out is None or out == before else " ".join(out), condition.first_tokens, condition.token_padding)
+        for caption, before, out in zip(captions, sentences, changed, strict=True)
     ]
     rankings = session.rankings(texts)
     _, _, lengths = session.texts(texts)

@@ -14,11 +14,23 @@ from clipbias.shipped import shipped
 
 @dataclass(frozen=True)
 class Condition:
-    """One way to perturb captions: a chain of (transform, parameters)."""
+    """One way to perturb captions.
+
+    Attributes:
+        name: of the condition.
+        chain: (transform, parameters), applied to the sentences in turn.
+        x: the swept value, if there is one.
+        captions: "long", or "short" for a data set's short captions.
+        first_tokens: keep only so many text tokens; None: all.
+        token_padding: pad ids between SOT and the text (DeBias-CLIP's own form of padding).
+    """
 
     name: str
     chain: tuple[tuple[str, dict[str, object]], ...]
     x: float | None = None
+    captions: str = "long"
+    first_tokens: int | None = None
+    token_padding: int = 0
 
     def apply(self, sentences: Sentences) -> Sentences | None:
         """The perturbed sentences, or None where a transform cannot apply."""
@@ -51,7 +63,7 @@ class Probe:
 
 
 _KEYS = {"name", "title", "question", "figure", "baseline", "condition", "suite", "kind", "settings"}
-_CONDITION_KEYS = {"name", "x", "transforms"}
+_CONDITION_KEYS = {"name", "x", "transforms", "captions", "first_tokens", "token_padding"}
 
 
 def read_probe(path: Path) -> Probe:
@@ -70,18 +82,21 @@ def read_probe(path: Path) -> Probe:
     try:
         return _probe(content, text)
     except _Mistake as mistake:
-        raise UserError(f"{path}, line {_line_of(text, mistake.key, mistake.near)}: {mistake}") from mistake
+        line = _line_of(text, mistake.key, mistake.near, mistake.last)
+        raise UserError(f"{path}, line {line}: {mistake}") from mistake
 
 
 class _Mistake(Exception):
-    def __init__(self, key: str, message: str, near: str = "") -> None:
+    def __init__(self, key: str, message: str, near: str = "", last: bool = False) -> None:
         super().__init__(f"{key}: {message}")
-        self.key, self.near = key, near
+        self.key, self.near, self.last = key, near, last
 
 
-def _line_of(text: str, key: str, near: str) -> int:
-    """The line of ``key``, looked for from the line that holds ``near`` on."""
+def _line_of(text: str, key: str, near: str, last: bool) -> int:
+    """The line of ``key``, looked for from the line that holds ``near`` on; or the last one that holds it."""
     lines = text.splitlines()
+    if last:
+        return max(i + 1 for i, line in enumerate(lines) if key in line)
     start = next((i for i, line in enumerate(lines) if near and near in line), 0)
     return next((i + 1 for i in range(start, len(lines)) if key in lines[i]), start + 1)
 
@@ -112,7 +127,7 @@ def _probe(content: dict[str, object], text: str) -> Probe:
     conditions = tuple(_condition(table) for table in tables)
     names = [c.name for c in conditions]
     for twice in {n for n in names if names.count(n) > 1}:
-        raise _Mistake(twice, "two conditions have this name")
+        raise _Mistake(twice, "two conditions have this name", last=True)
     baseline = "" if not conditions else _text(content, "baseline")
     if conditions and baseline not in names:
         raise _Mistake("baseline", f"{baseline!r} is none of the conditions {', '.join(names)}")
@@ -154,7 +169,14 @@ def _condition(table: object) -> Condition:
         except UserError as error:
             raise _Mistake("transforms", str(error), near) from error
         chain.append((step["name"], parameters))
-    return Condition(name, tuple(chain), None if x is None else float(x))
+    captions = table.get("captions", "long")
+    if captions not in ("long", "short"):
+        raise _Mistake("captions", 'choose "long" or "short"', near)
+    first, padding = table.get("first_tokens"), table.get("token_padding", 0)
+    for key, value, least in (("first_tokens", first, 1), ("token_padding", padding, 0)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise _Mistake(key, f"a whole number from {least} on is needed here", near)
+    return Condition(name, tuple(chain), None if x is None else float(x), captions, first, padding)
 
 
 def shipped_probes() -> dict[str, Path]:

@@ -55,6 +55,8 @@ def pad(sentences: Sentences, text: str, n: int, where: str = "before") -> Sente
     filler = (text,) * n
     if where == "before":
         return filler + sentences
+    if where not in ("before", "after", "between"):
+        raise UserError(f"transform pad: where = {where!r} is none of before, after, between")
     if where == "after":
         return sentences + filler
     return sentences[:1] + filler + sentences[1:]

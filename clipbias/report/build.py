@@ -61,7 +61,9 @@ def _data_figures(rows: pd.DataFrame, data: str, models: list[str], out: Path) -
 
     padding = headline(rows, "padding", "t2i")
     if len(padding):
-        caption = f"Text-to-image R@1 on {data} against the number of padding sentences, with 95% bands (paper, Figure 2)."
+        caption = (
+            f"Text-to-image R@1 on {data} against the number of padding sentences, with 95% bands (paper, Figure 2)."
+        )
         keep(f"{data}-figure2-padding", caption, padding, padding_figure(padding, models))
     swap = headline(rows, "swap", "i2t")
     if len(swap):
@@ -70,7 +72,9 @@ def _data_figures(rows: pd.DataFrame, data: str, models: list[str], out: Path) -
     drops = pd.concat([headline(rows, probe, "t2i") for probe in ("drop-first", "swap-1-4")])
     drops = drops[drops["delta"].notna()]
     if len(drops):
-        caption = f"Change of text-to-image R@1 on {data} when the first sentence goes, and when it moves to fourth place."
+        caption = (
+            f"Change of text-to-image R@1 on {data} when the first sentence goes, and when it moves to fourth place."
+        )
         keep(f"{data}-drops", caption, drops, bars_figure(drops, models, "delta", "change of T2I R@1, points"))
     return drawn
 

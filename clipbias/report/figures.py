@@ -21,7 +21,21 @@ def headline(rows: pd.DataFrame, probe: str, direction: str) -> pd.DataFrame:
         & (rows["metric"] == "recall@1")
         & (rows["scope"] == "eligible")
     ]
-    columns = ["data", "model", "condition", "order", "x", "value", "low", "high", "delta", "delta_low", "delta_high", "p_holm", "n"]
+    columns = [
+        "data",
+        "model",
+        "condition",
+        "order",
+        "x",
+        "value",
+        "low",
+        "high",
+        "delta",
+        "delta_low",
+        "delta_high",
+        "p_holm",
+        "n",
+    ]
     out = chosen[columns].sort_values(["data", "model", "order"]).reset_index(drop=True)
     out["x"] = out["x"].astype(float)
     percent = ["value", "low", "high", "delta", "delta_low", "delta_high"]
@@ -79,7 +93,15 @@ def bars_figure(table: pd.DataFrame, models: list[str], value: str, label: str) 
             place = np.arange(len(present)) + (number - (len(conditions) - 1) / 2) * width
             errors = np.abs(np.vstack([part[value] - part[low], part[high] - part[value]]))
             draw, error = (axes.barh, "xerr") if horizontal else (axes.bar, "yerr")
-            draw(place, part[value], width, label=condition, color=colours[number], **{error: errors}, error_kw={"linewidth": 0.7})
+            draw(
+                place,
+                part[value],
+                width,
+                label=condition,
+                color=colours[number],
+                **{error: errors},
+                error_kw={"linewidth": 0.7},
+            )
         names = {"ticks": np.arange(len(present)), "labels": present}
         if horizontal:
             axes.set_yticks(**names)

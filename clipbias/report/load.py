@@ -20,7 +20,9 @@ def load_rows(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[Run]]:
     """
     folders = find_runs(paths)
     if not folders:
-        raise UserError(f"no finished run in {', '.join(map(str, paths))}; run `clipbias probe` or `clipbias demo` first")
+        raise UserError(
+            f"no finished run in {', '.join(map(str, paths))}; run `clipbias probe` or `clipbias demo` first"
+        )
     seen: dict[tuple[str, str, str, str], Run] = {}
     frames, runs = [], []
     for folder in folders:
@@ -32,7 +34,9 @@ def load_rows(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[Run]]:
             )  # fmt: skip
             if same:
                 continue
-            raise UserError(f"{folder}: {run.probe} of {run.model} on {run.data} is there twice and differs; remove one")
+            raise UserError(
+                f"{folder}: {run.probe} of {run.model} on {run.data} is there twice and differs; remove one"
+            )
         seen[key] = run
         frame = pd.DataFrame([asdict(row) for row in read_rows(folder)])
         frames.append(frame.assign(model=run.model, data=run.data, protocol=run.protocol, context=run.context_length))

@@ -37,20 +37,23 @@ def figure_style() -> Iterator[None]:
     import matplotlib as mpl
     import seaborn as sns
 
-    with sns.axes_style("whitegrid"), mpl.rc_context(
-        {
-            "backend": "agg",
-            "figure.dpi": 200,
-            "font.size": 8,
-            "axes.titlesize": 8,
-            "axes.labelsize": 8,
-            "legend.fontsize": 7,
-            "svg.hashsalt": "clipbias",
-            "pdf.fonttype": 42,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "grid.linewidth": 0.5,
-        }
+    with (
+        sns.axes_style("whitegrid"),
+        mpl.rc_context(
+            {
+                "backend": "agg",
+                "figure.dpi": 200,
+                "font.size": 8,
+                "axes.titlesize": 8,
+                "axes.labelsize": 8,
+                "legend.fontsize": 7,
+                "svg.hashsalt": "clipbias",
+                "pdf.fonttype": 42,
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "grid.linewidth": 0.5,
+            }
+        ),
     ):
         yield
 

@@ -42,7 +42,12 @@ def leaderboard(rows: pd.DataFrame) -> pd.DataFrame:
     if table.empty:
         return table
     order = table["T2I R@1"].astype(float)
-    return table.assign(_order=-order).sort_values(["data", "_order", "model"]).drop(columns="_order").reset_index(drop=True)
+    return (
+        table.assign(_order=-order)
+        .sort_values(["data", "_order", "model"])
+        .drop(columns="_order")
+        .reset_index(drop=True)
+    )
 
 
 def to_markdown(table: pd.DataFrame) -> str:

@@ -1,0 +1,25 @@
+"""`clipbias selftest`: three rigged encoders whose bias is known, told apart by the probes."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the subcommand."""
+
+    @app.command()
+    def selftest() -> None:
+        """Probe three rigged encoders and check that every probe says what is known of them; exit code 1 otherwise."""
+        from clipbias.errors import CheckFailed
+        from clipbias.probe.selftest import run_selftest
+
+        checks = run_selftest()
+        for check in checks:
+            print(f"{'ok  ' if check.passed else 'FAIL'} {check.what}: {check.found}")
+        failed = sum(not check.passed for check in checks)
+        if failed:
+            raise CheckFailed(
+                f"{failed} of {len(checks)} checks failed: the numbers of this installation cannot be trusted"
+            )
+        print(f"{len(checks)} checks passed")

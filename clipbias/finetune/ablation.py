@@ -1,0 +1,173 @@
+"""The paper's ablation: every step between Long-CLIP's recipe and DeBias-CLIP's, over seeds, in one table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from clipbias.data.dataset import RetrievalDataset
+from clipbias.data.sentences import split_sentences
+from clipbias.errors import UserError
+from clipbias.finetune.export import export_run
+from clipbias.finetune.recipe import Recipe
+from clipbias.finetune.recipes import PRETRAIN_NANO
+from clipbias.finetune.runs import finetune, pretrain_nano
+from clipbias.finetune.train import Progress
+from clipbias.models.loading import load_model
+from clipbias.probe.runner import Session, run_probe
+from clipbias.probe.spec import find_probes
+from clipbias.results import Row, read_rows
+
+GRID = ("longclip", "drop", "sample", "debias")
+"""Long-CLIP, + summary removal, + sentence sampling, + token padding: the order of the paper's table."""
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of the table: a field of one row of a probe, in percent (points for a delta)."""
+
+    title: str
+    probe: str
+    condition: str
+    direction: str
+    field: str = "value"
+
+
+MEASURES = (
+    Measure("T2I R@1", "drop-first", "full", "t2i"),
+    Measure("I2T R@1", "drop-first", "full", "i2t"),
+    Measure("drop first, T2I change", "drop-first", "drop-first", "t2i", "delta"),
+    Measure("swap 1-4, T2I change", "swap-1-4", "swap-1-4", "t2i", "delta"),
+    Measure("5 padding sentences, T2I change", "padding", "pad-5", "t2i", "delta"),
+)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What an ablation trains and measures.
+
+    Attributes:
+        out: one folder a run, ``<recipe>-<seed>``; finished runs in it are picked up, cut ones continued.
+        recipes: recipe name -> recipe, the seed left open.
+        seeds: a training each.
+        base: the model to start from; "" trains a nano base for each seed (``base-<seed>``).
+        weights: the base's checkpoint file, where it is not the catalogue's.
+        data: the training data.
+        test: the data the probes run on.
+    """
+
+    out: Path
+    recipes: Mapping[str, Recipe]
+    seeds: Sequence[int]
+    base: str
+    weights: Path | None
+    data: RetrievalDataset
+    test: RetrievalDataset
+    command: str = "clipbias finetune ablation"
+
+
+def run_grid(grid: Grid, progress: Callable[[str], Progress]) -> pd.DataFrame:
+    """Train and probe what is missing, then the measures of everything.
+
+    Args:
+        grid: the runs.
+        progress: a run's name -> the progress callback of its training.
+
+    Returns:
+        One line a run: ``recipe``, ``seed``, and `MEASURES` by title.
+    """
+    lines = []
+    for seed in grid.seeds:
+        base = _base(grid, seed, progress)
+        lines.append({"recipe": BASE, "seed": seed, **_measures(grid, *base, grid.out / f"{BASE}-{seed}")})
+        for name, recipe in grid.recipes.items():
+            folder = grid.out / f"{name}-{seed}"
+            encoder = load_model(base[0], weights=base[1])
+            mine = recipe.override(seed=seed)
+            model = finetune(
+                encoder.module,
+                grid.data,
+                mine,
+                folder,
+                encoder.image_size,
+                split_sentences,
+                resume=True,
+                progress=progress(folder.name),
+            )
+            path = export_run(model, mine, folder, grid.command, grid.data.name, encoder.fingerprint)
+            lines.append({"recipe": name, "seed": seed, **_measures(grid, str(path), None, folder)})
+    return pd.DataFrame(lines)
+
+
+def _base(grid: Grid, seed: int, progress: Callable[[str], Progress]) -> tuple[str, Path | None]:
+    """Name and weights of the model that this seed's trainings start from."""
+    if grid.base:
+        return grid.base, grid.weights
+    folder = grid.out / f"{BASE}-{seed}"
+    recipe = PRETRAIN_NANO.override(seed=seed)
+    model = pretrain_nano(recipe, folder, resume=True, progress=progress(folder.name))
+    return str(export_run(model, recipe, folder, grid.command, grid.data.name, "from scratch")), None
+
+
+def _measures(grid: Grid, model: str, weights: Path | None, folder: Path) -> dict[str, float]:
+    """The measures of one model; its probes' run folders are kept under ``folder/probes``."""
+    session = Session(load_model(model, weights=weights), grid.test)
+    rows = {}
+    for name in dict.fromkeys(m.probe for m in MEASURES):
+        (probe,) = find_probes(name)
+        rows[name] = read_rows(run_probe(session, probe, folder / "probes", grid.command))
+    return {m.title: 100 * _pick(rows[m.probe], m) for m in MEASURES}
+
+
+def _pick(rows: Sequence[Row], measure: Measure) -> float:
+    for row in rows:
+        if (row.condition, row.direction, row.metric) == (measure.condition, measure.direction, "recall@1"):
+            value = getattr(row, measure.field)
+            if row.scope == "eligible" and value is not None:
+                return float(value)
+    raise UserError(f"probe {measure.probe} has no eligible caption for condition {measure.condition!r}")
+
+
+def summary(runs: pd.DataFrame) -> pd.DataFrame:
+    """One line a recipe and measure: mean and spread over seeds, tidy.
+
+    Args:
+        runs: as `run_grid` returns it.
+
+    Returns:
+        Columns recipe, measure, mean, spread (sample standard deviation; empty for one seed), runs,
+        values (a run each, by seed).
+    """
+    out = []
+    for recipe, part in runs.groupby("recipe", sort=False):
+        for measure in (m.title for m in MEASURES):
+            values = part.sort_values("seed")[measure].tolist()
+            out.append(
+                {
+                    "recipe": recipe,
+                    "measure": measure,
+                    "mean": round(statistics.fmean(values), 2),
+                    "spread": round(statistics.stdev(values), 2) if len(values) > 1 else None,
+                    "runs": len(values),
+                    "values": " ".join(f"{v:.1f}" for v in values),
+                }
+            )
+    return pd.DataFrame(out)
+
+
+def wide(table: pd.DataFrame) -> pd.DataFrame:
+    """`summary` for people: a line a recipe, "mean ± spread" a cell."""
+    table = table.assign(
+        cell=[
+            f"{mean:.1f}" if pd.isna(spread) else f"{mean:.1f} ± {spread:.1f}"
+            for mean, spread in zip(table["mean"], table["spread"], strict=True)
+        ]
+    )
+    order = list(dict.fromkeys(table["recipe"]))
+    cells = table.pivot(index="recipe", columns="measure", values="cell")
+    return cells.loc[order, [m.title for m in MEASURES]].reset_index()

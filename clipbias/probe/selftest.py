@@ -1,0 +1,150 @@
+"""Three rigged encoders and what the probes must say of them.
+
+They read captions word by word, with a random vector a word: one only its first `FIRST_WORDS` words, one all
+words whatever their order, and one all words with their order. The picture of a caption carries nothing but its
+number, and its feature is that of the caption read whole by the same encoder, so what a probe changes is all
+that counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from clipbias.data.dataset import RetrievalDataset
+from clipbias.models.wrapped import WrappedEncoder
+from clipbias.probe.runner import Session, run_probe
+from clipbias.probe.spec import find_probes
+from clipbias.results import Row, read_rows
+from clipbias.scenes import long_caption, sample_scene
+
+FIRST_WORDS = 8
+CAPTIONS = 200
+_DIM = 256
+
+
+def _vector(word: str) -> np.ndarray:
+    digest = hashlib.sha256(word.encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "big"))).standard_normal(_DIM)
+
+
+class _Rigged:
+    """Texts by their words; pictures by the caption whose number they carry."""
+
+    def __init__(self, captions: Sequence[str], kind: str) -> None:
+        self.captions, self.kind = captions, kind
+        self.fingerprint = f"rigged-{kind}"
+        self._known: dict[str, np.ndarray] = {}
+
+    def _word(self, word: str) -> np.ndarray:
+        if word not in self._known:
+            self._known[word] = _vector(word)
+        return self._known[word]
+
+    def _feature(self, text: str) -> np.ndarray:
+        words = text.lower().split()
+        if self.kind == "first words":
+            words = words[:FIRST_WORDS]
+        total = np.zeros(_DIM) + 1e-3
+        for place, word in enumerate(words):
+            # A cyclic shift by the place binds a word to where it stands.
+            total += np.roll(self._word(word), 3 * place) if self.kind == "everything" else self._word(word)
+        return total
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        return torch.from_numpy(np.stack([self._feature(text) for text in texts]))
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
+        numbers = [image.getpixel((0, 0)) for image in images]
+        return self.encode_texts([self.captions[(red + 256 * green) % CAPTIONS] for red, green, _ in numbers])
+
+
+def rigged_data() -> RetrievalDataset:
+    """Captions of the embedded validation scenes; the picture of caption i is of colour i."""
+    sentences = [tuple(s.text for s in long_caption(sample_scene("validation", i))) for i in range(CAPTIONS)]
+    return RetrievalDataset(
+        name="selftest",
+        split="all",
+        protocol=f"{CAPTIONS} captions of the embedded scenes, pictures that carry their number",
+        image_names=[str(i) for i in range(CAPTIONS)],
+        load_image=lambda i: Image.new("RGB", (1, 1), (i % 256, i // 256, 0)),
+        captions=[" ".join(s) for s in sentences],
+        caption_image=np.arange(CAPTIONS),
+        sentences=sentences,
+    )
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that must hold, what was found, and whether it holds."""
+
+    what: str
+    found: str
+    passed: bool
+
+
+KINDS = ("first words", "no order", "everything")
+
+
+def run_selftest() -> list[Check]:
+    """Probe the rigged encoders and check what is known of each."""
+    data = rigged_data()
+    value: dict[tuple[str, str, str], Row] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in KINDS:
+            encoder = WrappedEncoder(_Rigged(data.captions, kind), kind, torch.device("cpu"), "fp32")
+            session = Session(encoder, replace(data))
+            for name in ("drop-first", "first-only", "swap-1-4", "padding", "permute", "leave-one-out", "summary-last"):
+                for probe in find_probes(name):
+                    for row in read_rows(run_probe(session, probe, Path(folder))):
+                        if (row.metric, row.direction, row.scope) == ("recall@1", "t2i", "eligible"):
+                            value[kind, name, row.condition] = row
+    first, bag, whole = KINDS
+
+    def score(kind: str, probe: str, condition: str) -> float:
+        return value[kind, probe, condition].value
+
+    def near(what: str, found: float, expected: float, tolerance: float = 1e-9) -> Check:
+        return Check(what, f"{100 * found:.1f}% (expected {100 * expected:.1f}%)", abs(found - expected) <= tolerance)
+
+    def below(what: str, small: float, large: float, by: float) -> Check:
+        return Check(what, f"{100 * small:.1f}% against {100 * large:.1f}%", small <= large - by)
+
+    checks = [
+        near(f"{kind}: whole captions are found", score(kind, "drop-first", "full"), 1.0) for kind in (bag, whole)
+    ]
+    checks += [
+        near(
+            f"{first}: the first sentence alone does as well as the whole caption",
+            score(first, "first-only", "first-only"),
+            score(first, "first-only", "full"),
+            0.1,
+        ),
+        below(f"{first}: nothing is left without the first sentence", score(first, "drop-first", "drop-first"), 0.2, 0.1),
+        below(f"{first}: one padding sentence costs", score(first, "padding", "pad-1"), score(first, "padding", "pad-0"), 0.05),
+        below(f"{first}: five padding sentences leave chance", score(first, "padding", "pad-5"), 0.1, 0.05),
+        near(f"{first}: the third sentence is not missed", score(first, "leave-one-out", "without-3"),
+             score(first, "leave-one-out", "full"), 0.02),
+        near(f"{bag}: exchanging sentences changes nothing", score(bag, "swap-1-4", "swap-1-4"), score(bag, "swap-1-4", "full")),
+        near(f"{bag}: the summary may stand last", score(bag, "summary-last", "summary-last"), score(bag, "summary-last", "full")),
+        below(f"{bag}: the first sentence alone is not enough", score(bag, "first-only", "first-only"), 1.0, 0.3),
+        near(f"{bag}: captions are found without their first sentence", score(bag, "drop-first", "drop-first"), 1.0, 0.05),
+        below(f"{whole}: exchanging sentences costs", score(whole, "swap-1-4", "swap-1-4"), score(whole, "swap-1-4", "full"), 0.05),
+        below(
+            f"{first}: loses more than {bag} without the first sentence",
+            score(first, "drop-first", "drop-first"),
+            score(bag, "drop-first", "drop-first"),
+            0.5,
+        ),
+    ]  # fmt: skip
+    for condition in sorted({c for k, p, c in value if (k, p) == (bag, "permute")}):
+        checks.append(near(f"{bag}: {condition} order changes nothing", score(bag, "permute", condition), 1.0))
+    return checks

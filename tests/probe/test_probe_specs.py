@@ -1,0 +1,254 @@
+"""Specs, transforms, statistics and the self-test."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+import clipbias
+from clipbias.data.build import without_images
+from clipbias.data.loading import load_dataset
+from clipbias.errors import UserError
+from clipbias.models.towers import EOT, PAD, SOT
+from clipbias.probe import selftest
+from clipbias.probe.runner import Session, run_probe
+from clipbias.probe.spec import find_probes, read_probe, shipped_probes
+from clipbias.probe.stats import ClusterBootstrap, holm, mcnemar_exact, percentile_interval
+from clipbias.probe.transforms import TRANSFORMS, check_call
+from clipbias.results import read_queries, read_rows
+
+SENTENCES = st.lists(st.text("ab. ", min_size=1, max_size=4), min_size=1, max_size=9).map(tuple)
+
+
+@settings(max_examples=200, deadline=None)
+@given(SENTENCES, st.integers(0, 5), st.integers(1, 9), st.integers(1, 9))
+def test_orders_keep_every_sentence_and_come_back(sentences, seed, i, j):
+    for name, parameters in (
+        ("reverse", {}),
+        ("rotate", {"by": i}),
+        ("permute", {"seed": seed}),
+        ("swap", {"i": i, "j": j}),
+    ):
+        out = TRANSFORMS[name](sentences, **parameters)
+        if out is None:
+            assert len(sentences) < 2 or max(i, j) > len(sentences)
+            continue
+        assert Counter(out) == Counter(sentences)
+        if name in ("reverse", "swap"):
+            assert TRANSFORMS[name](out, **parameters) == sentences
+        assert TRANSFORMS[name](sentences, **parameters) == out
+
+
+@settings(max_examples=100, deadline=None)
+@given(SENTENCES, st.integers(1, 9), st.integers(0, 5))
+def test_cuts_and_paddings_do_what_they_say(sentences, n, count):
+    kept = TRANSFORMS["keep_first"](sentences, n=n)
+    assert kept == sentences[:n] == TRANSFORMS["keep_first"](kept, n=n)
+    left = TRANSFORMS["drop"](sentences, k=n)
+    if left is None:
+        assert n > len(sentences) or len(sentences) == 1
+    else:
+        assert left == tuple(s for place, s in enumerate(sentences, 1) if place != n)
+    for where in ("before", "after", "between"):
+        padded = TRANSFORMS["pad"](sentences, text="X.", n=count, where=where)
+        assert len(padded) == len(sentences) + count
+        place = {"before": 0, "after": len(sentences), "between": 1}[where]
+        assert padded == sentences[:place] + ("X.",) * count + sentences[place:]
+    with pytest.raises(UserError, match="none of before, after, between"):
+        TRANSFORMS["pad"](sentences, text="X.", n=1, where="nowhere")
+
+
+def test_every_shipped_spec_is_sound_and_suites_resolve():
+    specs = {name: read_probe(path) for name, path in shipped_probes().items()}
+    assert {"padding", "swap", "first-only", "drop-first", "swap-1-4", "permute", "attention", "needle"} <= set(specs)
+    for name, spec in specs.items():
+        assert spec.name == name and spec.title and spec.question
+        assert all(find_probes(member) for member in spec.suite)
+    assert [p.name for p in find_probes("paper")] == ["padding", "swap", "first-only", "drop-first", "swap-1-4"]
+    padding = specs["padding"]
+    two = ("One.", "Two.", "Three.")
+    assert [c.apply(two) for c in padding.conditions] == [
+        ("This is a photo.",) * n + ("One.", "Two.") for n in range(6)
+    ]
+    assert specs["swap-1-4"].conditions[1].apply(("a", "b", "c", "d", "e")) == ("d", "b", "c", "a", "e")
+    assert specs["swap-1-4"].conditions[1].apply(("a", "b", "c")) is None
+
+
+GOOD = """name = "mine"
+title = "t"
+question = "q"
+baseline = "full"
+[[condition]]
+name = "full"
+[[condition]]
+name = "cut"
+transforms = [{ name = "keep_first", n = 1 }]
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "message"),
+    [
+        (('title = "t"', ""), 1, "title: a text is needed"),
+        (('"full"\n[[', '"fool"\n[['), 4, "baseline: 'fool' is none of"),
+        (("keep_first", "keep_frist"), 9, "did you mean keep_first"),
+        (("n = 1", "n = 1, m = 1"), 9, "unexpected keyword argument 'm'"),
+        (('question = "q"', 'question = "q"\ncolour = 1'), 4, "colour: no such key"),
+        (("transforms", "transform"), 9, "transform: no such key"),
+        (('name = "cut"', 'name = "full"'), 8, "two conditions have this name"),
+        (("transforms = [", 'x = "a"\ntransforms = ['), 9, "x: a number is needed"),
+        (("transforms = [", "first_tokens = 0\ntransforms = ["), 9, "first_tokens: a whole number from 1"),
+        (("transforms = [", 'captions = "tall"\ntransforms = ['), 9, "captions: choose"),
+        (('name = "mine"', "name = "), 1, "Invalid"),
+    ],
+)
+def test_a_spec_with_a_mistake_is_answered_by_line_and_key(tmp_path, change, line, message):
+    path = tmp_path / "p.toml"
+    path.write_text(GOOD.replace(*change, 1))
+    with pytest.raises(UserError, match=message) as caught:
+        find_probes(str(path))
+    text = str(caught.value)
+    assert f"line {line}" in text and "p.toml" in text and "\n" not in text
+
+
+def test_a_probe_that_does_not_exist_is_named_with_those_there_are():
+    with pytest.raises(UserError, match="no probe is called 'paddin'; there are .*padding"):
+        find_probes("paddin")
+    with pytest.raises(UserError, match="transform keep_first: missing a required argument: 'n'"):
+        check_call("keep_first", {})
+
+
+def test_mcnemar_is_the_binomial_of_the_queries_that_differ():
+    first = np.array([1, 1, 1, 0, 0, 1, 1, 0], dtype=bool)
+    second = np.array([0, 0, 0, 1, 0, 0, 1, 0], dtype=bool)
+    # Four lost, one gained: 2 * P(X <= 1), X ~ B(5, 1/2) = 2 * 6/32.
+    assert mcnemar_exact(first, second) == pytest.approx(12 / 32) == binomtest(1, 5).pvalue
+    assert mcnemar_exact(first, first) == 1.0
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_is_the_step_down_rule(p_values):
+    found = holm(p_values)
+    count = len(p_values)
+    for p, corrected in zip(p_values, found, strict=True):
+        # The corrected value is the largest of (m - rank) * p over the values that come no later.
+        expected = max(min(1.0, (count - sum(q < r for q in p_values)) * r) for r in p_values if r <= p)
+        assert corrected == pytest.approx(min(1.0, expected))
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_bootstrap_means_are_those_of_resampled_clusters():
+    cluster = np.array([0, 0, 1, 2, 2, 2])
+    values = np.arange(6.0)[:, None]
+    chosen = np.array([1, 1, 1, 1, 1, 0], dtype=bool)
+    bootstrap = ClusterBootstrap(cluster, seed=0, resamples=500)
+    found = {round(float(x), 9) for x in bootstrap.means(values, chosen)[:, 0]}
+    possible = set()
+    for draw in itertools.product(range(3), repeat=3):
+        picked = [
+            v for c in draw for v, owner, used in zip(values[:, 0], cluster, chosen, strict=True) if owner == c and used
+        ]
+        possible.add(round(float(np.mean(picked)), 9))
+    assert found == possible
+
+
+def test_intervals_cover_what_they_promise():
+    generator = np.random.default_rng(0)
+    hits = [0, 0]
+    trials = 400
+    for _ in range(trials):
+        # Images with one to five captions whose outcomes agree within an image.
+        sizes = generator.integers(1, 6, 150)
+        cluster = np.repeat(np.arange(150), sizes)
+        chance = np.repeat(generator.beta(2, 2, 150), sizes)
+        base = generator.random(len(chance)) < chance
+        other = generator.random(len(chance)) < chance * 0.8
+        bootstrap = ClusterBootstrap(cluster, int(generator.integers(2**31)), resamples=400)
+        sampled = bootstrap.means(np.column_stack([base, other]).astype(float), np.ones(len(base), dtype=bool))
+        for number, (truth, values) in enumerate(((0.5, sampled[:, :1]), (-0.1, sampled[:, 1:] - sampled[:, :1]))):
+            low, high = percentile_interval(values)
+            hits[number] += bool(low[0] <= truth <= high[0])
+    for count in hits:
+        # Nominal 95%; three standard errors of the simulation are 3.3 points.
+        assert abs(count / trials - 0.95) < 3 * math.sqrt(0.95 * 0.05 / trials)
+
+
+def _session(count: int, model: str = "nano-debias") -> Session:
+    return Session(clipbias.load_model(model), without_images(load_dataset("scenes"), range(count, 1000)))
+
+
+def test_rows_follow_from_the_queries_that_are_kept(tmp_path):
+    folder = run_probe(_session(60), find_probes("leave-one-out")[0], tmp_path)
+    queries, rows = read_queries(folder), read_rows(folder)
+    for row in rows:
+        part = queries[(queries["condition"] == row.condition) & (queries["direction"] == row.direction)]
+        part = part[part["eligible"]] if row.scope == "eligible" else part
+        assert row.n == len(part)
+        if row.metric.startswith("recall@"):
+            assert row.value == pytest.approx((part["rank"] <= int(row.metric.split("@")[1])).mean())
+            assert row.low <= row.value <= row.high
+        if row.metric == "median_rank":
+            assert row.value == part["rank"].median()
+        if row.metric == "mrr":
+            assert row.value == pytest.approx((1 / part["rank"]).mean())
+    last = next(r for r in rows if r.condition == "without-8" and r.scope == "eligible")
+    assert 0 < last.eligible < 60 and last.affected == last.eligible
+    eighth = sum(len(s) >= 8 for s in _session(60).sentences)
+    assert last.eligible == eighth
+
+
+def test_token_forms_change_the_ids_and_nothing_else(tmp_path):
+    session = _session(4)
+    text = session.dataset.captions[0]
+    ids = session.encoder.tokenize([text])[0].tolist()
+    end = ids.index(EOT)
+    padded = [SOT, *[PAD] * 7, *ids[1 : end + 1]] + [PAD] * (248 - end - 8)
+    cut = [*ids[:6], EOT] + [PAD] * 241
+    features, row, lengths = session.texts([(text, None, 7), (text, 5, 0), (text, None, 0)])
+    want = session.encoder.encode_token_ids(torch.tensor([padded, cut, ids]))
+    torch.testing.assert_close(features[torch.from_numpy(row)], want)
+    assert lengths.tolist() == [end + 8, 7, end + 1]
+
+
+def test_truncation_is_counted(tmp_path):
+    rows = read_rows(run_probe(_session(50, "nano-clip"), find_probes("drop-first")[0], tmp_path))
+    lengths = clipbias.load_model("nano-clip").token_lengths(_session(50).dataset.captions)
+    full = next(r for r in rows if r.condition == "full")
+    assert full.truncated == pytest.approx((lengths > 77).mean())
+    assert full.tokens_lost == pytest.approx(np.maximum(lengths - 77, 0).mean())
+
+
+def test_short_captions_where_there_are_none_are_said(tmp_path):
+    from dataclasses import replace
+
+    session = _session(4)
+    session.dataset = replace(session.dataset, short_captions=None)
+    with pytest.raises(UserError, match="scenes has no short captions"):
+        run_probe(session, find_probes("short")[0], tmp_path)
+
+
+def test_the_selftest_passes_and_notices_a_probe_that_is_wrong(monkeypatch):
+    assert all(check.passed for check in selftest.run_selftest())
+    # A reader of order that is called one that ignores it must be found out.
+    monkeypatch.setattr(selftest._Rigged, "_feature", lambda self, text: sum(
+        (np.roll(self._word(w), 3 * i) for i, w in enumerate(text.lower().split())), np.zeros(256)))  # fmt: skip
+    assert not all(check.passed for check in selftest.run_selftest())
+
+
+def test_a_user_spec_runs_from_its_file(tmp_path):
+    (tmp_path / "mine.toml").write_text(GOOD)
+    folder = run_probe(_session(5), find_probes(str(tmp_path / "mine.toml"))[0], tmp_path / "results")
+    assert Path(folder).name == "mine" and {r.condition for r in read_rows(folder)} == {"full", "cut"}
