@@ -38,6 +38,15 @@ def options(
     ] = False,
 ) -> None:
     """Options that stand before the subcommand."""
+    import logging
+
+    logger = logging.getLogger("clipbias")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("clipbias: %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
 
 
 def main() -> None:

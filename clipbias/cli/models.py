@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from clipbias.models.catalogue import ModelEntry
+    from clipbias.models.entry import ModelEntry
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +23,8 @@ def register(app: typer.Typer) -> None:
         from rich.table import Table
 
         from clipbias.cli.console import print_json
-        from clipbias.models.catalogue import MODELS, PACKAGED
+        from clipbias.models.catalogue import MODELS
+        from clipbias.models.entry import PACKAGED
 
         chosen = {n: _facts(MODELS[n]) for n in ([name] if name else MODELS)}
         if as_json:
@@ -49,7 +50,7 @@ def register(app: typer.Typer) -> None:
 
 def _facts(entry: ModelEntry | object) -> dict[str, str | int]:
     """What is known of a model without loading it."""
-    from clipbias.models.catalogue import ModelEntry
+    from clipbias.models.entry import ModelEntry
     from clipbias.models.loading import local_weights
 
     if not isinstance(entry, ModelEntry):

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from clipbias.data.dataset import RetrievalDataset
+from clipbias.data.readers import reader_specs
 from clipbias.data.roots import configured_root
 from clipbias.data.spec import DatasetSpec, Loader
 from clipbias.data.user import is_user_data, open_user_data
@@ -15,19 +16,9 @@ from clipbias.errors import UserError
 from clipbias.registry import Registry
 
 DATASETS: Registry[DatasetSpec | Loader] = Registry("data set", "clipbias.datasets")
-for _name, _reference in {
-    "scenes": "clipbias.data.scenes:SPEC",
-    "docci": "clipbias.data.readers.docci:SPEC",
-    "urban1k": "clipbias.data.readers.urban1k:SPEC",
-    "dci": "clipbias.data.readers.dci:SPEC",
-    "long-dci": "clipbias.data.readers.long_dci:SPEC",
-    "coco": "clipbias.data.readers.coco:SPEC",
-    "flickr30k-full": "clipbias.data.readers.flickr30k:FULL",
-    "flickr30k-1k": "clipbias.data.readers.flickr30k:TEST_1K",
-    "iiw": "clipbias.data.readers.iiw:SPEC",
-    "sharegpt4v": "clipbias.data.readers.sharegpt4v:SPEC",
-}.items():
-    DATASETS.add(_name, _reference)
+DATASETS.add("scenes", "clipbias.data.scenes:SPEC")
+for _name, _spec in reader_specs().items():
+    DATASETS.add(_name, _spec)
 
 
 def register_dataset(name: str, **record: object) -> Callable[[Loader], Loader]:

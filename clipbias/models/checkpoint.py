@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import pickle
 import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from clipbias.errors import UserError
-from clipbias.models.families import FAMILIES
+from clipbias.models.families import families
 from clipbias.models.torchscript import is_torchscript, read_torchscript
 
 _IN_FOLDER = ("model.safetensors", "open_clip_model.safetensors")
@@ -68,23 +66,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def family_reader(family: str) -> ModuleType:
-    """The reader module of a family."""
-    return importlib.import_module(FAMILIES[family])
-
-
 def recognise(state: Mapping[str, Tensor], path: Path) -> tuple[str, str]:
     """The family of a state dict, and why.
 
     Raises:
         UserError: no family knows these keys.
     """
-    for family in FAMILIES:
-        reason = family_reader(family).recognise(state)
+    for family, reader in families().items():
+        reason = reader.recognise(state)
         if reason is not None:
             return family, reason
     some = ", ".join(list(state)[:3])
-    raise UserError(f"{path}: no known family has these keys ({some}, ...); known: {', '.join(FAMILIES)}")
+    raise UserError(f"{path}: no known family has these keys ({some}, ...); known: {', '.join(families())}")
 
 
 def state_fingerprint(state: Mapping[str, Tensor], options: Mapping[str, str]) -> str:

@@ -14,9 +14,11 @@ import torch
 
 from clipbias.errors import UserError
 from clipbias.models.build import build_clip, clip_transform
-from clipbias.models.catalogue import MODELS, PACKAGED, ModelEntry
-from clipbias.models.checkpoint import family_reader, read_tensors, recognise, state_fingerprint
+from clipbias.models.catalogue import MODELS
+from clipbias.models.checkpoint import read_tensors, recognise, state_fingerprint
 from clipbias.models.encoder import ClipEncoder, Encoder, check_precision
+from clipbias.models.entry import PACKAGED, ModelEntry
+from clipbias.models.families import families
 from clipbias.models.layouts import shape_of
 from clipbias.models.openclip import PREFIX, load_openclip, quiet
 from clipbias.models.tokenizer import ClipTokens
@@ -80,7 +82,7 @@ def _read_checkpoint(
         log.info("%s is read as %s: %s", path, found, reason)
     elif found != family:
         raise UserError(f"{path}: expected a {family} checkpoint for {name}, found {found} ({reason})")
-    reader = family_reader(found)
+    reader = families()[found]
     _refuse(options, f"the {found} family", known=list(inspect.signature(reader.read).parameters)[1:])
     try:
         custom, used = reader.read(state, **options)

@@ -52,7 +52,7 @@ def clip_token_lists(texts: Sequence[str]) -> list[tuple[int, ...]]:
 
 
 def pack_ids(tokens: Sequence[Sequence[int]], context_length: int, n_pre: int = 0) -> Tensor:
-    """``[SOT, PAD * n_pre, text, EOT, PAD...]`` as LongTensor [N, context_length]; a text too long is cut before EOT."""
+    """``[SOT, PAD * n_pre, text, EOT, PAD...]``, LongTensor [N, context_length]; a text too long is cut before EOT."""
     out = torch.full((len(tokens), context_length), PAD, dtype=torch.long)
     for row, ids in zip(out, tokens, strict=True):
         kept = ids[: max(0, context_length - 2 - n_pre)]

@@ -13,7 +13,8 @@ import torch
 
 import clipbias
 from clipbias.errors import UserError
-from clipbias.models.catalogue import MODELS, ModelEntry
+from clipbias.models.catalogue import MODELS
+from clipbias.models.entry import ModelEntry
 from clipbias.models.loading import find_weights
 
 

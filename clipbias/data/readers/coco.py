@@ -84,3 +84,4 @@ SPEC = DatasetSpec(
     counts={"val": (5_000, 25_014), "val+first_five": (5_000, 25_000)},
     layout="annotations/captions_val2017.json\nval2017/000000000139.jpg ...",
 )
+SPECS = {"coco": SPEC}

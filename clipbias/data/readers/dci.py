@@ -163,3 +163,4 @@ SPEC = DatasetSpec(
     layout="densely_captioned_images/annotations/*.json\n"
     "densely_captioned_images/photos/sa_*.jpg\ndensely_captioned_images/splits.json",
 )
+SPECS = {"dci": SPEC}

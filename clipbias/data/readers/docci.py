@@ -57,3 +57,4 @@ SPEC = DatasetSpec(
     counts={"test": (5_000, 5_000), "train": (9_647, 9_647), "qual_test": (100, 100), "qual_dev": (100, 100)},
     layout="docci_descriptions.jsonlines\nimages/test_00000.jpg ...",
 )
+SPECS = {"docci": SPEC}

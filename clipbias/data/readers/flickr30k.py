@@ -131,3 +131,4 @@ TEST_1K = DatasetSpec(
     counts={"test": (1_000, 5_000)},
     layout=f"{_JSON}\nflickr30k-images/1000092795.jpg ...",
 )
+SPECS = {"flickr30k-full": FULL, "flickr30k-1k": TEST_1K}

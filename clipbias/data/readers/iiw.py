@@ -91,3 +91,4 @@ SPEC = DatasetSpec(
     "images_aar/aar_test_04600.jpg ... (IIW-400), images/test_00731.jpg ... (DOCCI_Test), photos/sa_*.jpg (DCI_Test);\n"
     "or the images in the folders of docci and dci",
 )
+SPECS = {"iiw": SPEC}

@@ -43,3 +43,4 @@ SPEC = DatasetSpec(
     counts={"all": (7_602, 7_602)},
     layout=DCI.layout,
 )
+SPECS = {"long-dci": SPEC}

@@ -168,3 +168,4 @@ SPEC = DatasetSpec(
     layout=f"{FILE}\ncoco/train2017/, llava/llava_pretrain/images/, sam/images/",
     complete=False,
 )
+SPECS = {"sharegpt4v": SPEC}

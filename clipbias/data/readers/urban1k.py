@@ -71,3 +71,4 @@ SPEC = DatasetSpec(
     counts={"test": (1_000, 1_000)},
     layout="caption/1.txt ...\nimage/1.jpg ...",
 )
+SPECS = {"urban1k": SPEC}

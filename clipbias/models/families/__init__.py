@@ -1,12 +1,24 @@
 """Families: readers that turn their authors' files into open_clip's names, one small file each.
 
-A reader module has
+Every module in this folder is one; nothing else has to be edited. It has
 
-- ``recognise(state) -> str | None``: why this state dict is of the family, or None;
+- ``recognise(state) -> str | None``: why this state dict is of the family, or None; of no file do two families say yes;
 - ``read(state, **options) -> (state, options)``: open_clip's custom-text names, and the options as
   they took effect; a tensor that is missing raises ``KeyError``;
-- ``SQUARE``: whether its authors resize images to a square instead of cropping them.
+- ``SQUARE``: whether its authors resize images to a square instead of cropping them;
+- ``MODELS``: name -> `ModelEntry` of the models that its authors published.
 """
 
-FAMILIES = {name: f"clipbias.models.families.{name}" for name in ("fgclip", "debias", "longclip", "openai")}
-"""Family -> reader module, the most specific first: recognition stops at the first that says yes."""
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import lru_cache
+from types import ModuleType
+
+
+@lru_cache(maxsize=1)
+def families() -> dict[str, ModuleType]:
+    """The reader modules by the name of their family."""
+    found = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return {name: importlib.import_module(f"{__name__}.{name}") for name in found}

@@ -7,9 +7,15 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from clipbias.errors import UserError
+from clipbias.models.entry import ModelEntry
 from clipbias.models.layouts import State, join_positions
 
 SQUARE = False
+_SHA256 = "5cdd75077c35ab4d074a8e430c2f7f182ff48d01858d6c345776bf5f2713aa84"
+MODELS = {
+    "debias-b16": ModelEntry("debias", "ViT-B/16", 248, 512, "local", "debias_vitb_3e.pt", "1.8 GB", _SHA256),
+    "debias-l14": ModelEntry("debias", "ViT-L/14", 248, 768, "local", "debias_vitl_3e.pt"),
+}
 _BASE, _RES = "text.positional_embedding", "text.positional_embedding_res"
 
 

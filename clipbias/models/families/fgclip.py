@@ -8,9 +8,15 @@ import torch
 from torch import Tensor
 
 from clipbias.errors import UserError
+from clipbias.models.entry import ModelEntry
 from clipbias.models.layouts import State, join_positions
 
 SQUARE = True
+_FILE = "model.safetensors"
+MODELS = {
+    "fgclip-b16": ModelEntry("fgclip", "ViT-B/16", 248, 512, "hub:qihoo360/fg-clip-base", _FILE, "600 MB"),
+    "fgclip-l14": ModelEntry("fgclip", "ViT-L/14, 336 px", 248, 768, "hub:qihoo360/fg-clip-large", _FILE, "1.7 GB"),
+}
 _BLOCK = {
     "layer_norm1": "ln_1",
     "layer_norm2": "ln_2",

@@ -6,9 +6,21 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from clipbias.models.entry import ModelEntry
 from clipbias.models.layouts import State, join_positions, openai_to_custom
 
 SQUARE = False
+MODELS = {
+    f"nano-{name}": ModelEntry("longclip", "nano ViT/16, 48 px", 248, 128, "package", f"nano-{name}.pt", "4 MB")
+    for name in ("longclip", "drop", "sample", "debias")
+} | {
+    "longclip-b16": ModelEntry(
+        "longclip", "ViT-B/16", 248, 512, "hub:BeichenZhang/LongCLIP-B", "longclip-B.pt", "300 MB"
+    ),
+    "longclip-l14": ModelEntry(
+        "longclip", "ViT-L/14", 248, 768, "hub:BeichenZhang/LongCLIP-L", "longclip-L.pt", "900 MB"
+    ),
+}
 
 
 def recognise(state: Mapping[str, Tensor]) -> str | None:
