@@ -22,7 +22,45 @@ def register(app: typer.Typer) -> None:
         drawn = build_report(results or [Path("results")], out)
         for figure in drawn:
             print(f"{out / figure.stem}.png, .svg, .pdf, .csv")
-        print(f"{out / 'leaderboard.md'}, .csv\n{out / 'index.html'}")
+        print(f"{out / 'leaderboard.md'}, .csv, .tex\n{out / 'index.html'}")
+
+    @app.command()
+    def leaderboard(
+        results: Annotated[
+            list[Path] | None, typer.Option(help="Results folders; default: the leaderboard that ships.")
+        ] = None,
+    ) -> None:
+        """Print the leaderboard of results, or the one that ships with clipbias and the published numbers."""
+        import pandas as pd
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
+
+        from clipbias.report.load import load_rows
+        from clipbias.report.tables import leaderboard as make_leaderboard
+        from clipbias.shipped import shipped
+
+        def show(title: str, board: pd.DataFrame) -> None:
+            table = Table(*map(str, board.columns), title=title, title_justify="left", box=None, padding=(0, 1))
+            for row in board.itertuples(index=False):
+                table.add_row(*(escape(str(cell)) for cell in row))
+            console = Console()
+            Console(width=None if console.is_terminal else 200).print(table)
+
+        if results:
+            show("measured", make_leaderboard(load_rows(results)[0]).drop(columns="protocol"))
+            return
+        show(
+            "measured: clipbias demo",
+            pd.read_csv(shipped("leaderboards") / "scenes.csv", dtype=str).drop(columns="protocol"),
+        )
+        published = pd.read_csv(shipped("leaderboards") / "published.csv", dtype=str)
+        published = published[(published["metric"] == "recall@1") & published["direction"].isin(["t2i", "i2t"])]
+        wide = published.pivot_table(
+            index=["dataset", "backbone", "model"], columns="direction", values="value", aggfunc="first"
+        )
+        wide.columns = [f"{direction.upper()} R@1" for direction in wide.columns]
+        show("published (leaderboards/published.csv has the sources)", wide.fillna("").reset_index())
 
     @app.command()
     def compare(

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from clipbias.files import write_text
-from clipbias.report.figures import bars_figure, headline, padding_figure
+from clipbias.report.figures import bars_figure, curve_figure, curve_rows, headline
 from clipbias.report.load import load_rows, model_order
 from clipbias.report.style import save_figure
-from clipbias.report.tables import leaderboard, to_csv, to_markdown
+from clipbias.report.tables import leaderboard, to_csv, to_latex, to_markdown
 from clipbias.results import Run
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def build_report(results: Sequence[Path], out: Path) -> list[Drawn]:
     board = leaderboard(rows)
     write_text(out / "leaderboard.csv", to_csv(board))
     write_text(out / "leaderboard.md", to_markdown(board))
+    write_text(out / "leaderboard.tex", to_latex(board.drop(columns=["protocol"], errors="ignore")))
     write_text(out / "index.html", _page(drawn, board, runs, out))
     return drawn
 
@@ -64,7 +65,8 @@ def _data_figures(rows: pd.DataFrame, data: str, models: list[str], out: Path) -
         caption = (
             f"Text-to-image R@1 on {data} against the number of padding sentences, with 95% bands (paper, Figure 2)."
         )
-        keep(f"{data}-figure2-padding", caption, padding, padding_figure(padding, models))
+        labels = ("padding sentences before the caption's first two", "T2I R@1, %")
+        keep(f"{data}-figure2-padding", caption, padding, curve_figure(padding, models, *labels))
     swap = headline(rows, "swap", "i2t")
     if len(swap):
         caption = f"Image-to-text R@1 on {data}: first two sentences, swapped, and the first alone (paper, Figure 3)."
@@ -76,7 +78,37 @@ def _data_figures(rows: pd.DataFrame, data: str, models: list[str], out: Path) -
             f"Change of text-to-image R@1 on {data} when the first sentence goes, and when it moves to fourth place."
         )
         keep(f"{data}-drops", caption, drops, bars_figure(drops, models, "delta", "change of T2I R@1, points"))
+    for metric, stem, label, caption in _ATTENTION:
+        curve = curve_rows(rows, metric, "all")
+        if len(curve):
+            figure = curve_figure(curve, models, label, "attention, %", marks=metric != "attention_by_token")
+            keep(f"{data}-{stem}", caption.format(data=data), curve, figure)
+    for condition in sorted(rows[rows["metric"] == "needle_accuracy"]["condition"].unique()):
+        needle = curve_rows(rows, "needle_accuracy", condition)
+        caption = (
+            f"Position sensitivity on {data} ({condition}): how often the right one of two captions that differ in one "
+            "fact is nearer to the image, by the sentence that states it. Chance is 50%; what the context cuts off is a tie, "
+            "and ties count as wrong."
+        )
+        labels = ("sentence that states the fact", "right caption preferred, %")
+        keep(f"{data}-needle-{condition}", caption, needle, curve_figure(needle, models, *labels, level=50.0))
     return drawn
+
+
+_ATTENTION = (
+    (
+        "attention_by_token",
+        "attention-by-token",
+        "text token",
+        "Attention of the pooled token on {data} by text token, mean over layers, heads and captions; start and end tokens apart.",
+    ),
+    (
+        "attention_by_sentence",
+        "attention-by-sentence",
+        "sentence",
+        "Attention of the pooled token on {data} by sentence, mean over layers, heads and captions.",
+    ),
+)
 
 
 def _page(drawn: list[Drawn], board: pd.DataFrame, runs: list[Run], out: Path) -> str:

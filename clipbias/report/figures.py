@@ -43,13 +43,35 @@ def headline(rows: pd.DataFrame, probe: str, direction: str) -> pd.DataFrame:
     return out
 
 
+def curve_rows(rows: pd.DataFrame, metric: str, condition: str) -> pd.DataFrame:
+    """A curve that has no direction (attention by position, needle accuracy): its rows in the order of x, in percent."""
+    chosen = rows[(rows["metric"] == metric) & (rows["condition"] == condition) & rows["x"].notna()]
+    out = chosen[["data", "model", "condition", "metric", "x", "value", "low", "high", "n"]].copy()
+    out["x"] = out["x"].astype(float)
+    # The last positions belong to the few longest captions; a mean over a handful says nothing.
+    out = out[out["n"] >= 0.05 * out.groupby(["data", "model"])["n"].transform("max")]
+    percent = ["value", "low", "high"]
+    out[percent] = out[percent].astype(float) * 100
+    return out.sort_values(["data", "model", "x"]).reset_index(drop=True)
+
+
 def _legend(axes, models: int) -> None:  # type: ignore[no-untyped-def]
     """The legend below the axes, in columns, so that it never covers data."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=1 if models > 12 else 2, frameon=False)
 
 
-def padding_figure(table: pd.DataFrame, models: list[str]) -> Figure:
-    """Figure 2: T2I R@1 against the number of padding sentences, a line a model, 95% bands."""
+def curve_figure(
+    table: pd.DataFrame, models: list[str], x: str, y: str, marks: bool = True, level: float | None = None
+) -> Figure:
+    """Values against x, a line a model, with 95% bands (Figure 2, attention by position, position sensitivity).
+
+    Args:
+        table: columns model, x, value, low, high, in percent.
+        models: the order of the models.
+        x, y: the axes' labels.
+        marks: a mark at each x, and a tick; for curves of few points.
+        level: a dotted line, such as chance.
+    """
     import matplotlib.pyplot as plt
 
     styles = model_styles(models)
@@ -57,12 +79,16 @@ def padding_figure(table: pd.DataFrame, models: list[str]) -> Figure:
         figure, axes = plt.subplots(figsize=(COLUMN, 2.4))
         for model, part in table.groupby("model"):
             style = styles[str(model)]
-            axes.plot(part["x"], part["value"], label=str(model), markersize=3.5, linewidth=1.2, **style)
+            drawn = style if marks else {k: v for k, v in style.items() if k != "marker"}
+            axes.plot(part["x"], part["value"], label=str(model), markersize=3.5, linewidth=1.2, **drawn)
             axes.fill_between(part["x"], part["low"], part["high"], color=style["color"], alpha=0.15, linewidth=0)
-        axes.set_xlabel("padding sentences before the caption's first two")
-        axes.set_ylabel("T2I R@1, %")
+        if level is not None:
+            axes.axhline(level, color="black", linewidth=0.6, linestyle=":")
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
         axes.set_ylim(bottom=0)
-        axes.set_xticks(sorted(table["x"].unique()))
+        if marks:
+            axes.set_xticks(sorted(table["x"].unique()))
         _legend(axes, table["model"].nunique())
     return figure
 

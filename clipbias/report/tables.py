@@ -62,6 +62,22 @@ def to_markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
+def to_latex(table: pd.DataFrame) -> str:
+    """A booktabs table; cells are escaped."""
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {c: f"\\{c}" for c in "&%$#_{}"}
+
+    def cell(value: object) -> str:
+        text = "" if pd.isna(value) else str(value)
+        return "".join(special.get(c, c) for c in " ".join(text.split()))
+
+    numbers = [all(_is_number(str(v)) or not str(v) for v in table[c]) for c in table.columns]
+    lines = [rf"\begin{{tabular}}{{{''.join('r' if n else 'l' for n in numbers)}}}", r"\toprule"]
+    lines += [" & ".join(map(cell, table.columns)) + r" \\", r"\midrule"]
+    lines += [" & ".join(map(cell, row)) + r" \\" for row in table.itertuples(index=False)]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
 def to_csv(table: pd.DataFrame) -> str:
     """CSV; a text that a spreadsheet would take for a formula gets an apostrophe in front."""
 

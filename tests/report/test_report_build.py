@@ -17,7 +17,7 @@ from clipbias.report.build import build_report
 from clipbias.report.figures import headline
 from clipbias.report.load import load_rows
 from clipbias.report.style import model_styles
-from clipbias.report.tables import leaderboard, to_csv, to_markdown
+from clipbias.report.tables import leaderboard, to_csv, to_latex, to_markdown
 from clipbias.results import QUERY_COLUMNS, run_folder, write_run
 
 HOSTILE = '<script>alert(1)</script>|=cmd("x")'
@@ -128,3 +128,37 @@ def test_a_model_keeps_its_style_and_no_two_of_28_share_one():
     styles = model_styles(names)
     assert len({json.dumps(s, sort_keys=True) for s in styles.values()}) == 28
     assert model_styles(names) == styles
+
+
+def test_latex_cells_are_escaped_and_numbers_are_set_right():
+    text = to_latex(pd.DataFrame({"model": ["a_b & 50%\\x{y}"], "R@1": ["-1.5"]}))
+    assert r"a\_b \& 50\%\textbackslash{}x\{y\} & -1.5 \\" in text
+    assert text.startswith(r"\begin{tabular}{lr}") and r"\midrule" in text
+
+
+def test_curves_without_a_direction_become_figures(tmp_path):
+    rows = [
+        make_row(
+            probe="needle", condition="fillers-0", direction="", metric="needle_accuracy", x=float(k), value=0.9, n=20
+        )
+        for k in (1, 2, 3)
+    ]
+    rows += [
+        make_row(
+            probe="needle",
+            condition="all",
+            direction="",
+            metric="attention_by_token",
+            x=float(k),
+            value=0.1,
+            n=20 if k < 3 else 0,
+        )
+        for k in (1, 2, 3)
+    ]
+    empty = pd.DataFrame(columns=list(QUERY_COLUMNS))
+    write_run(tmp_path / "run", make_run(probe="needle"), rows, empty)
+    drawn = {d.stem: d.table for d in build_report([tmp_path], tmp_path / "out")}
+    assert set(drawn) == {"d-needle-fillers-0", "d-attention-by-token"}
+    assert drawn["d-needle-fillers-0"]["value"].tolist() == pytest.approx([90.0] * 3)
+    # Positions that hardly any caption reaches are left out.
+    assert drawn["d-attention-by-token"]["x"].tolist() == [1.0, 2.0]
