@@ -174,7 +174,8 @@ def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     for layer in range(first.shape[1]):
         for head in range(first.shape[2]):
             rows_out += mean_rows(
-                bootstrap, first[:, layer, head, None], probe=probe.name, condition=f"layer-{layer + 1}-head-{head + 1}",
+                bootstrap, first[:, layer, head, None], probe=probe.name,
+                condition=f"layer-{layer + 1}-head-{head + 1}",
                 order=order, metrics=["first_sentence_attention"], xs=[float(head + 1)],
             )  # fmt: skip
             order += 1

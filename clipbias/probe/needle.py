@@ -42,7 +42,7 @@ def needle_captions(scene: Scene, k: int, fillers: tuple[str, ...] = ()) -> tupl
 
 
 def needle(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
-    """Rows of the needle probe: ``needle_accuracy`` (chance 0.5; ties count as wrong) by place k, without and with fillers.
+    """Rows of the needle probe: ``needle_accuracy`` (chance 0.5; ties count as wrong) by place k.
 
     Raises:
         UserError: the data are not the embedded scenes, whose truth is known.

@@ -87,8 +87,8 @@ def _data_figures(rows: pd.DataFrame, data: str, models: list[str], out: Path) -
         needle = curve_rows(rows, "needle_accuracy", condition)
         caption = (
             f"Position sensitivity on {data} ({condition}): how often the right one of two captions that differ in one "
-            "fact is nearer to the image, by the sentence that states it. Chance is 50%; what the context cuts off is a tie, "
-            "and ties count as wrong."
+            "fact is nearer to the image, by the sentence that states it. Chance is 50%; what the context cuts off is "
+            "a tie, and ties count as wrong."
         )
         labels = ("sentence that states the fact", "right caption preferred, %")
         keep(f"{data}-needle-{condition}", caption, needle, curve_figure(needle, models, *labels, level=50.0))
@@ -100,7 +100,8 @@ _ATTENTION = (
         "attention_by_token",
         "attention-by-token",
         "text token",
-        "Attention of the pooled token on {data} by text token, mean over layers, heads and captions; start and end tokens apart.",
+        "Attention of the pooled token on {data} by text token, mean over layers, heads and captions; "
+        "start and end tokens apart.",
     ),
     (
         "attention_by_sentence",

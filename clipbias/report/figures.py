@@ -44,7 +44,7 @@ def headline(rows: pd.DataFrame, probe: str, direction: str) -> pd.DataFrame:
 
 
 def curve_rows(rows: pd.DataFrame, metric: str, condition: str) -> pd.DataFrame:
-    """A curve that has no direction (attention by position, needle accuracy): its rows in the order of x, in percent."""
+    """A curve without a direction (attention by position, needle accuracy): its rows in the order of x, in percent."""
     chosen = rows[(rows["metric"] == metric) & (rows["condition"] == condition) & rows["x"].notna()]
     out = chosen[["data", "model", "condition", "metric", "x", "value", "low", "high", "n"]].copy()
     out["x"] = out["x"].astype(float)

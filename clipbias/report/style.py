@@ -66,9 +66,9 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
     written = []
     for kind, facts in metadata.items():
         target = stem.with_name(f"{stem.name}.{kind}")
-        with atomic_path(target) as path:
-            with figure_style():  # savefig reads settings too: the type of the fonts, the salt of SVG's ids
-                figure.savefig(path, format=kind, metadata=facts, bbox_inches="tight")
+        # savefig reads settings too: the type of the fonts, the salt of SVG's ids.
+        with atomic_path(target) as path, figure_style():
+            figure.savefig(path, format=kind, metadata=facts, bbox_inches="tight")
         written.append(target)
     plt.close(figure)
     return written

@@ -148,7 +148,7 @@ def test_sharegpt4v_holds_its_first_thousand_out_and_knows_what_is_there(tmp_pat
     assert "3 images that are not there left out" in there.protocol and shade(there, 1) == pytest.approx(
         1004 % 256, abs=6
     )
-    with pytest.raises(UserError, match="none of the 5 images is there|no captions"):
+    with pytest.raises(UserError, match=r"none of the 5 images is there"):
         load_dataset("sharegpt4v", root=tmp_path, present_only=True, without="sam/")
 
 
@@ -188,7 +188,8 @@ def test_coco_at_full_size_comes_out_at_the_protocols_counts(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [("docci", r"docci_descriptions\.jsonlines"), ("urban1k", "captions"), ("coco", r"captions_val2017\.json"),
-     ("flickr30k-1k", r"dataset_flickr30k\.json"), ("iiw", "IIW-400"), ("dci", "annotations"), ("sharegpt4v", "share-captioner")],
+     ("flickr30k-1k", r"dataset_flickr30k\.json"), ("iiw", "IIW-400"), ("dci", "annotations"),
+     ("sharegpt4v", "share-captioner")],
 )  # fmt: skip
 def test_an_empty_folder_is_one_line_that_names_what_is_missing(tmp_path, name, message):
     with pytest.raises(UserError, match=message) as caught:

@@ -121,7 +121,7 @@ def test_a_spec_with_a_mistake_is_answered_by_line_and_key(tmp_path, change, lin
 
 
 def test_a_probe_that_does_not_exist_is_named_with_those_there_are():
-    with pytest.raises(UserError, match="no probe is called 'paddin'; there are .*padding"):
+    with pytest.raises(UserError, match=r"no probe is called 'paddin'; there are .*padding"):
         find_probes("paddin")
     with pytest.raises(UserError, match="transform keep_first: missing a required argument: 'n'"):
         check_call("keep_first", {})
