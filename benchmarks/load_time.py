@@ -45,9 +45,8 @@ def main() -> None:
             "SHA-256 of the bytes (fingerprint)": median(lambda: hashlib.sha256(path.read_bytes()).hexdigest()),
             "clipbias.load_model": median(lambda: clipbias.load_model(str(path), device="cpu")),
         }
-    print(
-        f"B/16, fp32, {size / 1e6:.0f} MB, torch {torch.__version__}, {torch.get_num_threads()} threads, median of {ROUNDS}"
-    )
+    machine = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+    print(f"B/16, fp32, {size / 1e6:.0f} MB, {machine}, median of {ROUNDS}")
     for name, seconds in rows.items():
         print(f"{name:38}{seconds:8.3f} s")
     base = rows["read the bytes"] + rows["build the modules once"]
