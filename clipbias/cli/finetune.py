@@ -131,7 +131,7 @@ def ablation_command(
     from clipbias.data.loading import load_dataset
     from clipbias.errors import UserError
     from clipbias.files import write_text
-    from clipbias.finetune.ablation import GRID, Grid, run_grid, summary, wide
+    from clipbias.finetune.ablation import GRID, Grid, paired, run_grid, summary, wide
     from clipbias.finetune.recipes import nano, recipe_called
     from clipbias.finetune.train import training_pixels
     from clipbias.report.tables import to_csv, to_markdown
@@ -162,7 +162,11 @@ def ablation_command(
     people = to_markdown(wide(tidy))
     title = f"R@1 in percent, mean ± standard deviation over seeds {', '.join(map(str, chosen))}; changes in points."
     target = table or out / "ablation.csv"
+    apart = paired(grid)
+    note = "Paired differences in points; 95% intervals over queries and training seeds."
+    people = f"{people}\n{note}\n\n{to_markdown(apart)}"
     write_text(target.with_suffix(".csv"), to_csv(tidy))
+    write_text(target.with_name(f"{target.stem}-paired.csv"), to_csv(apart))
     write_text(target.with_suffix(".md"), f"{title}\n{tested.protocol}.\n\n{people}")
     print(f"{title}\n\n{people}\nwritten: {target.with_suffix('.csv')}, {target.with_suffix('.md')}")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from clipbias.data.dataset import RetrievalDataset
@@ -20,7 +21,8 @@ from clipbias.finetune.train import Progress
 from clipbias.models.loading import load_model
 from clipbias.probe.runner import Session, run_probe
 from clipbias.probe.spec import find_probes
-from clipbias.results import Row, read_rows
+from clipbias.probe.stats import LEVEL, RESAMPLES
+from clipbias.results import Row, find_runs, read_queries, read_rows
 
 GRID = ("longclip", "drop", "sample", "debias")
 """Long-CLIP, + summary removal, + sentence sampling, + token padding: the order of the paper's table."""
@@ -131,6 +133,58 @@ def _pick(rows: Sequence[Row], measure: Measure) -> float:
             if row.scope == "eligible" and value is not None:
                 return float(value)
     raise UserError(f"probe {measure.probe} has no eligible caption for condition {measure.condition!r}")
+
+
+def _hits(grid: Grid, name: str, seed: int, measure: Measure) -> pd.Series:
+    """Top-1 hits (0 or 1) of a measure's eligible queries, or their change from its baseline, by query."""
+    results = grid.out / f"{name}-{seed}" / "probes"
+    (folder,) = (f for f in find_runs([results]) if f.name == measure.probe)
+    table = read_queries(folder)
+    table = table[table["direction"] == measure.direction].assign(hit=lambda t: (t["rank"] == 1).astype(float))
+    chosen = table[(table["condition"] == measure.condition) & table["eligible"]].set_index("query")["hit"]
+    if measure.field == "value":
+        return chosen
+    (probe,) = find_probes(measure.probe)
+    base = table[table["condition"] == probe.baseline].set_index("query")["hit"]
+    return chosen - base.loc[chosen.index]
+
+
+def two_level_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95% percentile interval of the mean of ``values`` [S, Q], resampling training seeds and queries.
+
+    Every resample draws S seeds and Q queries with replacement; the same queries serve all seeds.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+    seeds, queries = values.shape
+    weights = generator.multinomial(queries, np.full(queries, 1 / queries), size=RESAMPLES) / queries
+    means = weights @ values.T  # [R, S]
+    drawn = generator.integers(0, seeds, size=(RESAMPLES, seeds))
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(np.take_along_axis(means, drawn, axis=1).mean(axis=1), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def paired(grid: Grid, reference: str = GRID[0]) -> pd.DataFrame:
+    """Each recipe against ``reference`` on the same queries and seeds, in points.
+
+    Meant for test data with one caption an image, where queries are the independent units.
+
+    Returns:
+        Columns recipe, measure, difference (mean over seeds), low, high (`two_level_interval`), values (a seed each).
+    """
+    out = []
+    for measure in MEASURES:
+        first = np.stack([_hits(grid, reference, seed, measure).to_numpy() for seed in grid.seeds])
+        for name in grid.recipes:
+            if name == reference:
+                continue
+            apart = np.stack([_hits(grid, name, seed, measure).to_numpy() for seed in grid.seeds]) - first
+            low, high = two_level_interval(apart)
+            each = " ".join(f"{100 * value:+.1f}" for value in apart.mean(axis=1))
+            line = {"recipe": f"{name} against {reference}", "measure": measure.title}
+            numbers = {"difference": 100 * apart.mean(), "low": 100 * low, "high": 100 * high}
+            out.append({**line, **{k: round(float(v), 2) for k, v in numbers.items()}, "values": each})
+    return pd.DataFrame(out)
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
