@@ -34,7 +34,7 @@ def _keep_seen_tokens(clip: nn.Module, maker: BatchMaker) -> None:
 
 
 def pretrain_nano(recipe: Recipe, out: Path, resume: bool = False, progress: Progress | None = None) -> TrainModel:
-    """Train a nano CLIP from scratch on the short captions of the embedded world.
+    """Train a nano CLIP from scratch on the short captions of the embedded world (`clipbias.scenes.web_caption`).
 
     Args:
         recipe: `recipes.PRETRAIN_NANO` or a variation.
@@ -43,12 +43,12 @@ def pretrain_nano(recipe: Recipe, out: Path, resume: bool = False, progress: Pro
         progress: called after each step.
     """
     from clipbias.data.scenes import load_scenes
-    from clipbias.scenes import sample_scene, short_caption
+    from clipbias.scenes import sample_scene, web_caption
 
     dataset = training_pixels(load_scenes(split="train"))
 
     def short_variant(index: int, epoch: int) -> str:
-        return short_caption(sample_scene("train", index), epoch)
+        return web_caption(sample_scene("train", index), epoch)
 
     maker = BatchMaker(dataset, recipe, clip_transform(NANO_SHAPE.image_size), _no_splitter, short_variant)
     torch.manual_seed(recipe.seed)
