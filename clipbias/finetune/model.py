@@ -20,7 +20,8 @@ class TrainModel(nn.Module):
     def __init__(self, clip: nn.Module, keep: int | None) -> None:
         """``clip``: an open_clip ``CustomTextCLIP`` whose position table has its final length."""
         super().__init__()
-        self.clip = clip
+        # A model that was loaded to be measured arrives frozen and in evaluation mode.
+        self.clip = clip.train().requires_grad_(True)
         self.keep = keep
         if keep is not None:
             table = clip.text.positional_embedding

@@ -13,8 +13,10 @@ import numpy as np
 import plain_clip as plain
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import clipbias
+from clipbias.cli.app import app
 from clipbias.data.build import without_images
 from clipbias.data.loading import load_dataset
 from clipbias.errors import UserError
@@ -222,3 +224,17 @@ def test_training_lowers_the_loss(tmp_path):
     losses = []
     train(model, maker, recipe, tmp_path / "run", progress=lambda step, steps, values: losses.append(values["long"]))
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.3
+
+
+def test_a_loaded_model_is_trained_whole(tmp_path):
+    """A model from the catalogue comes frozen; the command must train every part of it."""
+    options = {"steps": 2, "batch_size": 16, "pca_dim": 4, "warmup": 1, "lr": 0.05}
+    settings = [text for key, value in options.items() for text in ("--set", f"{key}={value}")]
+    arguments = ["finetune", "debias", "--out", str(tmp_path), "--no-evaluate", *settings]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    before = clipbias.load_model("nano-clip").module.state_dict()
+    after = clipbias.load_model(str(tmp_path / "model.pt")).module.state_dict()
+    for name, tensor in before.items():
+        if name != "text.positional_embedding" and tensor.is_floating_point():
+            assert not torch.equal(after[name], tensor), name
