@@ -8,7 +8,7 @@ memory is O(layers x heads x length) a caption. SOT (which soaks up attention) a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -20,14 +20,46 @@ from clipbias.errors import UserError
 from clipbias.models.encoder import ClipEncoder, Encoder
 from clipbias.models.tokenizer import ClipTokens
 from clipbias.models.towers import eot_positions
-from clipbias.probe.measure import mean_rows, no_queries
+from clipbias.probe.measure import curve_means, mean_rows, no_queries
+from clipbias.probe.positions import curves, sentence_of_tokens, shares
 from clipbias.probe.runner import Session
 from clipbias.probe.spec import Probe
 from clipbias.probe.stats import ClusterBootstrap
 from clipbias.results import Row
 
 _BATCH = 32
-DECILES = 10
+
+
+def _queries(tower: nn.Module, ids: Tensor) -> Tensor:
+    """The position [B] that the tower pools.
+
+    Raises:
+        UserError: a tower of another kind.
+    """
+    pool = getattr(tower, "pool_type", "")
+    if pool in ("argmax", "eos"):
+        return eot_positions(ids).to(ids.device)
+    if pool == "last":
+        return torch.full((len(ids),), ids.shape[1] - 1, device=ids.device)
+    raise UserError(
+        f"attention by position knows towers pooled at EOT or at the last position, not {pool or 'this one'}"
+    )
+
+
+def _layers(tower: nn.Module, ids: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each layer's queries and keys [B, L, H, D], in the order of the forward pass."""
+    causal = getattr(tower, "attn_mask", None) is not None
+    x = tower.token_embedding(ids) + tower.positional_embedding[: ids.shape[1]]
+    for block in tower.transformer.resblocks:
+        y = block.ln_1(x)
+        heads = block.attn.num_heads
+        q, k, v = (
+            F.linear(y, block.attn.in_proj_weight, block.attn.in_proj_bias).unflatten(-1, (3, heads, -1)).unbind(2)
+        )
+        yield q, k
+        mixed = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v)), is_causal=causal)
+        x = x + block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2)))
+        x = x + block.ls_2(block.mlp(block.ln_2(x)))
 
 
 @torch.inference_mode()
@@ -41,44 +73,34 @@ def pooled_attention(tower: nn.Module, ids: Tensor) -> Tensor:
     Raises:
         UserError: a tower of another kind.
     """
-    causal = getattr(tower, "attn_mask", None) is not None
-    pool = getattr(tower, "pool_type", "")
-    if pool in ("argmax", "eos"):
-        query = eot_positions(ids)
-    elif pool == "last":
-        query = torch.full((len(ids),), ids.shape[1] - 1)
-    else:
-        raise UserError(
-            f"attention by position knows towers pooled at EOT or at the last position, not {pool or 'this one'}"
-        )
-    x = tower.token_embedding(ids) + tower.positional_embedding[: ids.shape[1]]
+    query = _queries(tower, ids)
     every = torch.arange(len(ids), device=ids.device)
-    query = query.to(ids.device)
     out = []
-    for block in tower.transformer.resblocks:
-        y = block.ln_1(x)
-        heads = block.attn.num_heads
-        q, k, v = (
-            F.linear(y, block.attn.in_proj_weight, block.attn.in_proj_bias).unflatten(-1, (3, heads, -1)).unbind(2)
-        )
+    for q, k in _layers(tower, ids):
         scores = torch.einsum("bhd,blhd->bhl", q[every, query], k) / q.shape[-1] ** 0.5
-        if causal:
+        if getattr(tower, "attn_mask", None) is not None:
             hidden = torch.arange(ids.shape[1], device=ids.device) > query[:, None]
             scores = scores.masked_fill(hidden[:, None], float("-inf"))
         out.append(scores.softmax(-1))
-        mixed = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v)), is_causal=causal)
-        x = x + block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2)))
-        x = x + block.ls_2(block.mlp(block.ln_2(x)))
     return torch.stack(out, dim=1)
 
 
-def sentence_of_tokens(tokens: ClipTokens, sentences: Sequence[str]) -> np.ndarray:
-    """The sentence [L] (from 0) of each text token of the joined caption, cut where the context ends.
+@torch.inference_mode()
+def rollout(tower: nn.Module, ids: Tensor) -> Tensor:
+    """Attention rollout [B, L] from the pooled position; each row sums to one.
 
-    The byte-pair encoding never joins across white space, so the parts' lengths add up to the whole's.
+    Abnar and Zuidema 2020: the pooled position's row of the product of (A + I) / 2 over the layers, A a layer's
+    attention averaged over heads. Taken from the last layer down, so that one layer's matrices are held at a time.
+    Arguments and errors as `pooled_attention`.
     """
-    counts = tokens.lengths(sentences) - 2
-    return np.repeat(np.arange(len(sentences)), counts)[: tokens.context_length - 2]
+    row = F.one_hot(_queries(tower, ids), ids.shape[1]).float()
+    hidden = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).triu(1)
+    for q, k in reversed(list(_layers(tower, ids))):
+        scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1] ** 0.5
+        if getattr(tower, "attn_mask", None) is not None:
+            scores = scores.masked_fill(hidden, float("-inf"))
+        row = (torch.einsum("bq,bqk->bk", row, scores.softmax(-1).mean(1).float()) + row) / 2
+    return row
 
 
 def _summary(weights: np.ndarray, sentence: np.ndarray) -> list[float]:
@@ -94,6 +116,7 @@ def _summary(weights: np.ndarray, sentence: np.ndarray) -> list[float]:
         length,
         float(weights[:20].sum()),
         slope,
+        float(weights[sentence == 0].sum() / (sentence == 0).mean()),
     ]
 
 
@@ -104,6 +127,7 @@ SUMMARY = (
     "text_tokens",
     "first_20_attention",
     "log_slope",
+    "first_sentence_concentration",
 )
 
 
@@ -113,19 +137,20 @@ def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     Per layer (condition ``layer-1`` ...) and over all of them (``all``), heads averaged: SOT's and EOT's weight
     (``sot_attention``, ``eot_attention``), the `SUMMARY` numbers of the text's weights, and over all layers
     the weight by token (``attention_by_token``), by tenth of the caption and by sentence. Per head of each layer:
-    ``first_sentence_attention`` (condition ``layer-1-head-1`` ...).
+    ``first_sentence_attention`` (condition ``layer-1-head-1`` ...). The same curves of `rollout`, as shares of the
+    text, and ``first_sentence_rollout``.
 
     Raises:
         UserError: the model has no text tower of a known kind.
     """
     encoder, dataset = session.encoder, session.dataset
-    tower, tokens = _tower(encoder)
+    tower, tokens = text_tower(encoder)
     limit = min(int(probe.settings.get("captions", 1000)), len(dataset.captions))  # type: ignore[call-overload]
     chosen = np.linspace(0, len(dataset.captions) - 1, limit).astype(int)
     summaries: list[np.ndarray] = []
-    by_token = np.full((limit, tokens.context_length - 2), np.nan)
-    by_tenth = np.zeros((limit, DECILES))
-    by_sentence = np.full((limit, 12), np.nan)
+    texts_weights: list[np.ndarray] = []
+    texts_rollout: list[np.ndarray] = []
+    owners: list[np.ndarray] = []
     heads_first: list[np.ndarray] = []
     ends: list[np.ndarray] = []
     for start in range(0, limit, _BATCH):
@@ -135,9 +160,10 @@ def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
         end = eot_positions(ids)
         if tower.attn_mask is not None:
             ids = ids[:, : int(end.max()) + 1]
-        weights = pooled_attention(tower, ids.to(encoder.device)).double().cpu().numpy()
+        ids = ids.to(encoder.device)
+        weights = pooled_attention(tower, ids).double().cpu().numpy()
+        rolled = rollout(tower, ids).double().cpu().numpy()
         for place, (row, last) in enumerate(zip(rows, end.tolist(), strict=True)):
-            number = start + place
             sentence = sentence_of_tokens(tokens, session.sentences[row])
             layers = weights[place].mean(axis=1)  # [layers, L]
             layers = np.vstack([layers, layers.mean(axis=0)])
@@ -146,14 +172,12 @@ def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
             summaries.append(np.array([_summary(line, sentence) for line in text]))
             head = weights[place][:, :, 1:last]
             heads_first.append(head[:, :, sentence == 0].sum(-1) / head.sum(-1))
-            overall = text[-1]
-            by_token[number, : len(overall)] = overall
-            np.add.at(by_tenth[number], np.arange(len(overall)) * DECILES // len(overall), overall)
-            counted = np.bincount(sentence, weights=overall)[: by_sentence.shape[1]]
-            by_sentence[number, : len(counted)] = counted
+            texts_weights.append(text[-1])
+            texts_rollout.append(shares(rolled[place, 1:last]))
+            owners.append(sentence)
         session.progress(probe.name, min(start + _BATCH, limit), limit)
     bootstrap = ClusterBootstrap(dataset.caption_image[chosen], session.seed)
-    values = np.concatenate([np.stack(ends), np.stack(summaries)], axis=2)  # [N, layers + 1, 8]
+    values = np.concatenate([np.stack(ends), np.stack(summaries)], axis=2)  # [N, layers + 1, 9]
     names = ["sot_attention", "eot_attention", *SUMMARY]
     layers_count = values.shape[1] - 1
     rows_out: list[Row] = []
@@ -179,19 +203,23 @@ def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
                 order=order, metrics=["first_sentence_attention"], xs=[float(head + 1)],
             )  # fmt: skip
             order += 1
-    for metric, curve in (
-        ("attention_by_token", by_token),
-        ("attention_by_tenth", by_tenth),
-        ("attention_by_sentence", by_sentence),
-    ):
-        xs = [float(k + 1) for k in range(curve.shape[1])]
-        rows_out += mean_rows(
-            bootstrap, curve, probe=probe.name, condition="all", order=layers_count, metrics=[metric] * len(xs), xs=xs
-        )
+    first_rolled = np.array([[w[o == 0].sum()] for w, o in zip(texts_rollout, owners, strict=True)])
+    rows_out += mean_rows(
+        bootstrap, first_rolled, probe=probe.name, condition="all", order=layers_count,
+        metrics=["first_sentence_rollout"], xs=[None],
+    )  # fmt: skip
+    for name, weights_of in (("attention", texts_weights), ("rollout", texts_rollout)):
+        for place_kind, curve in curves(weights_of, owners, tokens.context_length - 2).items():
+            rows_out += curve_means(bootstrap, curve, probe.name, f"{name}_by_{place_kind}", layers_count)
     return rows_out, no_queries()
 
 
-def _tower(encoder: Encoder) -> tuple[nn.Module, ClipTokens]:
+def text_tower(encoder: Encoder) -> tuple[nn.Module, ClipTokens]:
+    """A model's text tower and tokenizer.
+
+    Raises:
+        UserError: they are not of the known kind.
+    """
     if not isinstance(encoder, ClipEncoder) or not isinstance(encoder.tokens, ClipTokens):
-        raise UserError(f"{encoder.name}: attention by position needs a text tower of open_clip with CLIP's tokenizer")
+        raise UserError(f"{encoder.name}: measures by position need a text tower of open_clip with CLIP's tokenizer")
     return encoder.module.text, encoder.tokens

@@ -7,6 +7,7 @@ caption says of its scene stays. A model that reads the k-th sentence prefers th
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from clipbias.errors import UserError
 from clipbias.probe.measure import mean_rows, no_queries
 from clipbias.probe.runner import Session
 from clipbias.probe.spec import Probe
-from clipbias.probe.stats import ClusterBootstrap
+from clipbias.probe.stats import ClusterBootstrap, percentile_interval
 from clipbias.results import Row
 from clipbias.scenes import long_caption, sample_scene
 from clipbias.scenes.world import GROUND_COLOURS, Scene, Stream
@@ -41,8 +42,28 @@ def needle_captions(scene: Scene, k: int, fillers: tuple[str, ...] = ()) -> tupl
     return right_and_wrong[0], right_and_wrong[1]
 
 
+def half_depth(accuracy: np.ndarray) -> np.ndarray:
+    """The sentence [R] at which accuracy above chance falls to half of what it is in the first sentence.
+
+    ``accuracy`` [R, K] by place 1..K, chance 0.5. Linear between places; K where it never falls so far; 0 where
+    the first sentence is not read either.
+    """
+    above = accuracy - 0.5
+    count = above.shape[1]
+    out = np.full(len(above), float(count))
+    for number, line in enumerate(above):
+        if line[0] <= 0:
+            out[number] = 0.0
+            continue
+        fallen = np.flatnonzero(line <= line[0] / 2)
+        if len(fallen):
+            k = int(fallen[0])  # never 0: the first value is above its own half
+            out[number] = k + (line[k - 1] - line[0] / 2) / (line[k - 1] - line[k])
+    return out
+
+
 def needle(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
-    """Rows of the needle probe: ``needle_accuracy`` (chance 0.5; ties count as wrong) by place k.
+    """Rows of the needle probe: ``needle_accuracy`` (chance 0.5; ties count as wrong) by place k, and ``needle_half_depth``.
 
     Raises:
         UserError: the data are not the embedded scenes, whose truth is known.
@@ -83,5 +104,18 @@ def needle(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
             metrics=["needle_accuracy"] * places,
             xs=[float(k + 1) for k in range(places)],
         )
+        rows.append(_half_depth_row(bootstrap, values, rows[-1], f"fillers-{count}"))
         session.progress(probe.name, order + 1, len(numbers))
     return rows, no_queries()
+
+
+def _half_depth_row(bootstrap: ClusterBootstrap, values: np.ndarray, like: Row, condition: str) -> Row:
+    """`half_depth` of the mean accuracies, with the interval of the same resamples."""
+    told = values[:, ~np.isnan(values).all(axis=0)]
+    sampled = [bootstrap.means(np.nan_to_num(c)[:, None], ~np.isnan(c))[:, 0] for c in told.T]
+    low, high = percentile_interval(half_depth(np.column_stack(sampled))[:, None])
+    return replace(
+        like, condition=condition, x=None, metric="needle_half_depth", n=len(values), eligible=len(values),
+        affected=len(values), value=float(half_depth(np.nanmean(told, axis=0)[None])[0]),
+        low=float(low[0]), high=float(high[0]),
+    )  # fmt: skip

@@ -37,6 +37,7 @@ for _kind, _reference in {
     "retrieval": "clipbias.probe.runner:retrieval",
     "attention": "clipbias.probe.attention:attention",
     "needle": "clipbias.probe.needle:needle",
+    "influence": "clipbias.probe.influence:influence",
 }.items():
     KINDS.add(_kind, _reference)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import open_clip
 import plain_clip as plain
@@ -13,8 +15,10 @@ from clipbias.data.build import without_images
 from clipbias.data.loading import load_dataset
 from clipbias.errors import UserError
 from clipbias.models.tokenizer import ClipTokens
-from clipbias.probe.attention import pooled_attention, sentence_of_tokens
-from clipbias.probe.needle import needle_captions
+from clipbias.probe.attention import pooled_attention, rollout
+from clipbias.probe.influence import gradient_times_input, leave_one_out
+from clipbias.probe.needle import half_depth, needle_captions
+from clipbias.probe.positions import sentence_of_tokens
 from clipbias.probe.runner import Session, run_probe
 from clipbias.probe.spec import find_probes
 from clipbias.results import read_rows
@@ -109,7 +113,7 @@ def test_a_model_without_a_known_tower_is_refused(tmp_path):
 
     session = _session(3)
     session.encoder = WrappedEncoder(Ones(), "ones", torch.device("cpu"), "fp32")
-    with pytest.raises(UserError, match="ones: attention by position needs"):
+    with pytest.raises(UserError, match="ones: measures by position need"):
         run_probe(session, find_probes("attention")[0], tmp_path)
 
 
@@ -129,8 +133,10 @@ def test_needle_captions_differ_in_one_word_at_the_place_asked_for():
 
 def test_needle_counts_ties_as_misses_and_perfect_readers_as_right(tmp_path):
     rows = read_rows(run_probe(_session(40), find_probes("needle")[0], tmp_path))
-    assert {row.metric for row in rows} == {"needle_accuracy"}
-    assert all(row.value > 0.8 for row in rows if row.condition == "fillers-0")
+    accuracy = [row.value for row in rows if (row.metric, row.condition) == ("needle_accuracy", "fillers-0")]
+    assert len(accuracy) == 8 and min(accuracy) > 0.8
+    (depth,) = (row for row in rows if (row.metric, row.condition) == ("needle_half_depth", "fillers-0"))
+    assert depth.value == half_depth(np.array([accuracy]))[0] and depth.low <= depth.value <= depth.high
     session = _session(40)
     session.encoder = clipbias.load_model("nano-clip")
     cut = {(r.condition, r.x): r.value for r in read_rows(run_probe(session, find_probes("needle")[0], tmp_path))}
@@ -145,3 +151,71 @@ def test_needle_needs_the_scenes(tmp_path):
     session.dataset = replace(session.dataset, name="mine")
     with pytest.raises(UserError, match="use --data scenes, not mine"):
         run_probe(session, find_probes("needle")[0], tmp_path)
+
+
+def test_half_depth_by_hand():
+    table = np.array(
+        [
+            [1.0, 1.0, 1.0, 1.0],  # never falls: the last place
+            [1.0, 0.75, 0.5, 0.5],  # half at the second place
+            [0.9, 0.8, 0.6, 0.5],  # 0.4 above chance; 0.2 is halfway between 0.3 and 0.1
+            [0.5, 0.9, 0.9, 0.9],  # nothing is read in the first sentence
+        ]
+    )
+    assert half_depth(table) == pytest.approx([4, 2, 2.5, 0])
+
+
+def test_rollout_is_the_product_of_the_whole_matrices(tmp_path):
+    state = plain.random_state()
+    torch.save(state, tmp_path / "a.pt")
+    encoder = clipbias.load_model(str(tmp_path / "a.pt"))
+    ids = encoder.tokenize(TEXTS)
+    found = rollout(encoder.module.text, ids)
+    for row, weights in zip(ids.tolist(), found, strict=True):
+        end = row.index(49_407)
+        # Every position's attention in every layer, from one query at a time.
+        layers = torch.stack([_reference(state, row, 2, q, True).mean(1) for q in range(end + 1)], dim=1)
+        one, two = ((a[:, : end + 1] + torch.eye(end + 1)) / 2 for a in layers)
+        torch.testing.assert_close(weights[: end + 1], (two @ one)[end], atol=1e-5, rtol=0)
+        assert (weights[end + 1 :] == 0).all()
+
+
+def test_influence_is_what_leaving_out_and_moving_an_embedding_change(tmp_path):
+    encoder = clipbias.load_model("nano-debias")
+    session = _session(2)
+    image = session.images()[0]
+    caption = session.dataset.captions[0]
+    ids = encoder.tokenize([caption])
+    end = ids[0].tolist().index(49_407)
+    tokens = ids[0, 1:end].tolist()
+    found = leave_one_out(encoder, tokens, image)
+    for i in (0, 7, len(tokens) - 1):
+        cut = [49_406, *tokens[:i], *tokens[i + 1 :], 49_407]
+        without = encoder.encode_token_ids(torch.tensor([cut + [0] * (248 - len(cut))]))
+        expected = float((encoder.encode_texts([caption]) @ image - without @ image)[0])
+        assert found[i] == pytest.approx(expected, abs=1e-5)
+    tower = encoder.module.text
+    gradient = gradient_times_input(tower, ids, image[None])[0]
+    # Central differences along the embedding of one position, in double precision.
+    double = copy.deepcopy(tower).double()
+    step = 1e-4
+    for place in (1, 9, end):
+        cosines = []
+        for factor in (1 + step, 1 - step):
+            scale = torch.ones(1, ids.shape[1], 1, dtype=torch.double)
+            scale[0, place] = factor
+            handle = double.token_embedding.register_forward_hook(lambda m, i, out, scale=scale: out * scale)
+            cosines.append(float(torch.nn.functional.normalize(double(ids), dim=-1) @ image.double()))
+            handle.remove()
+        assert float(gradient[place]) == pytest.approx((cosines[0] - cosines[1]) / (2 * step), abs=1e-4)
+    assert (gradient[end + 1 :].abs() < 1e-7).all()
+
+
+def test_the_influence_probe_reports_shares_that_sum_to_one(tmp_path):
+    rows = read_rows(run_probe(_session(6), find_probes("influence")[0], tmp_path))
+    for name in ("influence", "gradient"):
+        tenths = [r.value for r in rows if r.metric == f"{name}_by_tenth"]
+        assert len(tenths) == 10 and sum(tenths) == pytest.approx(1)
+        (first,) = (r.value for r in rows if r.metric == f"first_sentence_{name}")
+        (by_sentence,) = (r.value for r in rows if r.metric == f"{name}_by_sentence" and r.x == 1)
+        assert first == pytest.approx(by_sentence)
