@@ -130,8 +130,27 @@ def print_rows(model: str, rows: list[Row]) -> None:
     console = Console()
     # In a file or a pipe there is no edge to keep to.
     Console(width=None if console.is_terminal else 120).print(table)
+    if console.is_terminal and len(headline) > 2:
+        _print_chart(headline)
     if some_cut:
         print("cut: captions longer than the model's context; lost: tokens cut per caption, on average")
+
+
+def _print_chart(headline: list[Row]) -> None:
+    """R@1 of each condition as a bar, a block a direction."""
+    width = max(len(row.condition) for row in headline)
+    top = max(row.value for row in headline) or 1.0
+    for direction in dict.fromkeys(row.direction for row in headline):
+        print(f"{direction.upper()} R@1")
+        for row in headline:
+            if row.direction == direction:
+                print(f"  {row.condition:{width}} {bar(row.value / top, 40)} {100 * row.value:.1f}")
+
+
+def bar(share: float, width: int) -> str:
+    """A bar of ``share`` (0 to 1) of ``width`` characters, to an eighth of one."""
+    eighths = round(share * width * 8)
+    return "\u2588" * (eighths // 8) + ("" if eighths % 8 == 0 else chr(0x2590 - eighths % 8))
 
 
 def _print_means(model: str, rows: list[Row]) -> None:

@@ -1,4 +1,4 @@
-"""`clipbias report` and `clipbias compare`: from results to figures, tables and differences."""
+"""`clipbias report`, `card`, `leaderboard` and `compare`: from results to figures, tables and differences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,28 @@ def register(app: typer.Typer) -> None:
         drawn = build_report(results or [Path("results")], out)
         for figure in drawn:
             print(f"{out / figure.stem}.png, .svg, .pdf, .csv")
+        print(f"{out / 'cards.md'}, .csv")
         print(f"{out / 'leaderboard.md'}, .csv, .tex\n{out / 'index.html'}")
+
+    @app.command()
+    def card(
+        results: Annotated[list[Path] | None, typer.Option(help="Results folders; again for more.")] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    ) -> None:
+        """Print each model's bias in five numbers, from the probes that were run."""
+        from clipbias.cli.console import print_json
+        from clipbias.report.card import SCALARS, cards, wide_cards
+
+        table = cards(results or [Path("results")])
+        if as_json:
+            print_json(table.to_dict("records"))
+            return
+        for data, part in wide_cards(table).groupby("data"):
+            print(f"{data}")
+            for line in part.to_dict("records"):
+                print(f"  {line['model']}")
+                for name, probe in SCALARS.items():
+                    print(f"    {name:24} {line[name] or f'not measured: run the probe {probe}'}")
 
     @app.command()
     def leaderboard(

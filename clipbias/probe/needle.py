@@ -63,7 +63,9 @@ def half_depth(accuracy: np.ndarray) -> np.ndarray:
 
 
 def needle(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
-    """Rows of the needle probe: ``needle_accuracy`` (chance 0.5; ties count as wrong) by place k, and ``needle_half_depth``.
+    """Rows of the needle probe.
+
+    ``needle_accuracy`` (chance 0.5; ties count as wrong) by place k, and ``needle_half_depth``.
 
     Raises:
         UserError: the data are not the embedded scenes, whose truth is known.

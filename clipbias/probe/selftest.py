@@ -1,7 +1,7 @@
 """Three rigged encoders and what the probes must say of them.
 
-They read captions word by word, with a random vector a word: one only its first `FIRST_WORDS` words, one all
-words whatever their order, and one all words with their order. The picture of a caption carries nothing but its
+They read captions word by word, with a random vector a word: one only its first `FIRST_WORDS` words, one the set of all
+words, and one all words with their order. The picture of a caption carries nothing but its
 number, and its feature is that of the caption read whole by the same encoder, so what a probe changes is all
 that counts.
 """
@@ -23,6 +23,7 @@ from clipbias.data.dataset import RetrievalDataset
 from clipbias.models.wrapped import WrappedEncoder
 from clipbias.probe.runner import Session, run_probe
 from clipbias.probe.spec import find_probes
+from clipbias.report.card import cards
 from clipbias.results import Row, read_rows
 from clipbias.scenes import long_caption, sample_scene
 
@@ -39,8 +40,9 @@ def _vector(word: str) -> np.ndarray:
 class _Rigged:
     """Texts by their words; pictures by the caption whose number they carry."""
 
-    def __init__(self, captions: Sequence[str], kind: str) -> None:
-        self.captions, self.kind = captions, kind
+    def __init__(self, captions: Sequence[str], kind: str, sees: str = "") -> None:
+        """``kind``: how texts are read; ``sees``: how a picture's caption is read, the same way unless said."""
+        self.captions, self.kind, self.sees = captions, kind, sees or kind
         self.fingerprint = f"rigged-{kind}"
         self._known: dict[str, np.ndarray] = {}
 
@@ -49,22 +51,25 @@ class _Rigged:
             self._known[word] = _vector(word)
         return self._known[word]
 
-    def _feature(self, text: str) -> np.ndarray:
+    def _feature(self, text: str, kind: str) -> np.ndarray:
         words = text.lower().split()
-        if self.kind == "first words":
+        if kind == "first words":
             words = words[:FIRST_WORDS]
+        elif kind == "no order":
+            words = sorted(set(words))  # each word counts once: what is said again is not said louder
         total = np.zeros(_DIM) + 1e-3
         for place, word in enumerate(words):
             # A cyclic shift by the place binds a word to where it stands.
-            total += np.roll(self._word(word), 3 * place) if self.kind == "everything" else self._word(word)
+            total += np.roll(self._word(word), 3 * place) if kind == "everything" else self._word(word)
         return total
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        return torch.from_numpy(np.stack([self._feature(text) for text in texts]))
+        return torch.from_numpy(np.stack([self._feature(text, self.kind) for text in texts]))
 
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         numbers = [image.getpixel((0, 0)) for image in images]
-        return self.encode_texts([self.captions[(red + 256 * green) % CAPTIONS] for red, green, _ in numbers])
+        captions = [self.captions[(red + 256 * green) % CAPTIONS] for red, green, _ in numbers]
+        return torch.from_numpy(np.stack([self._feature(text, self.sees) for text in captions]))
 
 
 def rigged_data() -> RetrievalDataset:
@@ -94,6 +99,14 @@ class Check:
 KINDS = ("first words", "no order", "everything")
 
 
+def _scalar_check(
+    what: str, name: str, scalar: dict[tuple[str, str], float], small: str, large: str, by: float
+) -> Check:
+    """One model's scalar is below another's, by at least ``-by``."""
+    low, high = scalar[small, name], scalar[large, name]
+    return Check(what, f"{name} {low:.1f} against {high:.1f}", low <= high + by)
+
+
 def run_selftest() -> list[Check]:
     """Probe the rigged encoders and check what is known of each."""
     data = rigged_data()
@@ -107,6 +120,13 @@ def run_selftest() -> list[Check]:
                     for row in read_rows(run_probe(session, probe, Path(folder))):
                         if (row.metric, row.direction, row.scope) == ("recall@1", "t2i", "eligible"):
                             value[kind, name, row.condition] = row
+        for kind in ("first words", "no order"):
+            # Who sees the whole picture and reads the start of a caption misses what is told later.
+            rigged = _Rigged(data.captions, kind, sees="no order")
+            encoder = WrappedEncoder(rigged, kind, torch.device("cpu"), "fp32")
+            session = Session(encoder, replace(data, name="scenes", split="validation"))
+            run_probe(session, find_probes("needle")[0], Path(folder))
+        scalar = {(s.model, s.scalar): s.value for s in cards([Path(folder)]).itertuples()}
     first, bag, whole = KINDS
 
     def score(kind: str, probe: str, condition: str) -> float:
@@ -138,6 +158,14 @@ def run_selftest() -> list[Check]:
         near(f"{bag}: captions are found without their first sentence", without[bag], 1.0, 0.05),
         below(f"{whole}: exchanging sentences costs", *kept(whole, "swap-1-4", "swap-1-4", "full"), 0.05),
         below(f"{first}: loses more than {bag} without the first sentence", without[first], without[bag], 0.5),
+    ]
+    checks += [
+        _scalar_check(
+            f"{first}: padding costs more per sentence than {bag}'s", "padding slope", scalar, first, bag, -3
+        ),
+        _scalar_check(f"{whole}: the swap drop is larger than {bag}'s", "swap drop", scalar, whole, bag, -5),
+        _scalar_check(f"{bag}: relies less on the first sentence", "first-sentence reliance", scalar, bag, first, -50),
+        _scalar_check(f"{first}: facts are missed earlier", "needle half-depth", scalar, first, bag, -4),
     ]
     for condition in sorted({c for k, p, c in value if (k, p) == (bag, "permute")}):
         checks.append(near(f"{bag}: {condition} order changes nothing", score(bag, "permute", condition), 1.0))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from clipbias.files import write_text
+from clipbias.report.card import cards, wide_cards
 from clipbias.report.figures import bars_figure, curve_figure, curve_rows, headline
 from clipbias.report.load import load_rows, model_order
 from clipbias.report.style import save_figure
@@ -48,7 +49,10 @@ def build_report(results: Sequence[Path], out: Path) -> list[Drawn]:
     write_text(out / "leaderboard.csv", to_csv(board))
     write_text(out / "leaderboard.md", to_markdown(board))
     write_text(out / "leaderboard.tex", to_latex(board.drop(columns=["protocol"], errors="ignore")))
-    write_text(out / "index.html", _page(drawn, board, runs, out))
+    scalars = cards(results)
+    write_text(out / "cards.csv", to_csv(scalars))
+    write_text(out / "cards.md", to_markdown(wide_cards(scalars)))
+    write_text(out / "index.html", _page(drawn, board, wide_cards(scalars), runs, out))
     return drawn
 
 
@@ -81,7 +85,9 @@ def _data_figures(rows: pd.DataFrame, data: str, models: list[str], out: Path) -
     for metric, stem, label, caption in _ATTENTION:
         curve = curve_rows(rows, metric, "all")
         if len(curve):
-            figure = curve_figure(curve, models, label, "attention, %", marks=metric != "attention_by_token")
+            figure = curve_figure(
+                curve, models, label, f"share of {metric.split('_')[0]}, %", marks=metric != "attention_by_token"
+            )
             keep(f"{data}-{stem}", caption.format(data=data), curve, figure)
     for condition in sorted(rows[rows["metric"] == "needle_accuracy"]["condition"].unique()):
         needle = curve_rows(rows, "needle_accuracy", condition)
@@ -104,6 +110,13 @@ _ATTENTION = (
         "start and end tokens apart.",
     ),
     (
+        "influence_by_sentence",
+        "influence-by-sentence",
+        "sentence",
+        "Share of absolute influence on the similarity with the caption's image on {data} by sentence: how much "
+        "leaving out one token changes the cosine.",
+    ),
+    (
         "attention_by_sentence",
         "attention-by-sentence",
         "sentence",
@@ -112,7 +125,7 @@ _ATTENTION = (
 )
 
 
-def _page(drawn: list[Drawn], board: pd.DataFrame, runs: list[Run], out: Path) -> str:
+def _page(drawn: list[Drawn], board: pd.DataFrame, scalars: pd.DataFrame, runs: list[Run], out: Path) -> str:
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(loader=PackageLoader("clipbias.report", "templates"), autoescape=True)
@@ -124,7 +137,9 @@ def _page(drawn: list[Drawn], board: pd.DataFrame, runs: list[Run], out: Path) -
         }
         for d in drawn
     ]
-    cards = [asdict(run) for run in runs]
     return environment.get_template("index.html.jinja").render(
-        figures=figures, board=board.astype(object).where(board.notna(), "").to_dict("split"), cards=cards
+        figures=figures,
+        board=board.astype(object).where(board.notna(), "").to_dict("split"),
+        scalars=scalars.to_dict("split"),
+        cards=[asdict(run) for run in runs],
     )

@@ -243,7 +243,7 @@ def test_short_captions_where_there_are_none_are_said(tmp_path):
 def test_the_selftest_passes_and_notices_a_probe_that_is_wrong(monkeypatch):
     assert all(check.passed for check in selftest.run_selftest())
     # A reader of order that is called one that ignores it must be found out.
-    monkeypatch.setattr(selftest._Rigged, "_feature", lambda self, text: sum(
+    monkeypatch.setattr(selftest._Rigged, "_feature", lambda self, text, kind: sum(
         (np.roll(self._word(w), 3 * i) for i, w in enumerate(text.lower().split())), np.zeros(256)))  # fmt: skip
     assert not all(check.passed for check in selftest.run_selftest())
 

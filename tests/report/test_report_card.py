@@ -1,0 +1,66 @@
+"""The five numbers of a model's card, each against its definition worked by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests_support import make_row, make_run
+
+from clipbias.report.card import SCALARS, cards, wide_cards
+from clipbias.results import QUERY_COLUMNS, run_folder, write_run
+
+
+def write(out, probe, hits, rows, eligible=None):
+    """A run whose T2I queries hit as ``hits`` {condition: [Q]} says."""
+    lines = [
+        [condition, "t2i", query, query, 1 if hit else 2, 0.5, 0.1, bool(eligible is None or eligible[query]), True]
+        for condition, mine in hits.items()
+        for query, hit in enumerate(mine)
+    ]
+    folder = run_folder(out, "mine", "scenes", probe)
+    run = make_run(probe=probe, model="mine", data="scenes")
+    write_run(folder, run, rows, pd.DataFrame(lines, columns=list(QUERY_COLUMNS)))
+
+
+def test_the_scalars_are_their_definitions(tmp_path):
+    generator = np.random.default_rng(1)
+    hits = {f"pad-{n}": generator.random(200) < 0.9 - 0.12 * n for n in range(6)}
+    rows = [make_row(probe="padding", condition=f"pad-{n}", x=float(n), order=n) for n in range(6)]
+    write(tmp_path, "padding", hits, rows)
+    full, dropped = generator.random(200) < 0.8, generator.random(200) < 0.3
+    eligible = np.arange(200) % 4 > 0
+    write(tmp_path, "drop-first", {"full": full, "drop-first": dropped}, [make_row(probe="drop-first")], eligible)
+    swap = make_row(probe="swap-1-4", condition="swap-1-4", delta=-0.25, delta_low=-0.3, delta_high=-0.2)
+    write(tmp_path, "swap-1-4", {}, [swap])
+    plain = {"direction": "", "x": None}
+    write(tmp_path, "needle", {}, [
+        make_row(condition="fillers-0", metric="needle_half_depth", value=3.5, low=3.0, high=4.0, **plain)
+    ])  # fmt: skip
+    write(tmp_path, "attention", {}, [
+        make_row(condition=c, metric="first_sentence_concentration", value=v, low=v, high=v, **plain)
+        for c, v in (("layer-1", 9.0), ("all", 2.5))
+    ])  # fmt: skip
+    table = cards([tmp_path]).set_index("scalar")
+    assert list(table.index) == list(SCALARS)
+    slope = np.polyfit(range(6), [100 * hits[f"pad-{n}"].mean() for n in range(6)], 1)[0]
+    assert table.loc["padding slope", "value"] == pytest.approx(slope)
+    # The interval of the slope: queries are independent here, so a standard error can be worked out.
+    x = np.arange(6) - 2.5
+    each = 100 * sum(w * hits[f"pad-{n}"] for n, w in enumerate(x / (x**2).sum()))
+    width = 2 * 1.96 * each.std() / np.sqrt(200)
+    assert table.loc["padding slope", "high"] - table.loc["padding slope", "low"] == pytest.approx(width, rel=0.15)
+    expected = 100 * (1 - dropped[eligible].mean() / full[eligible].mean())
+    assert table.loc["first-sentence reliance", "value"] == pytest.approx(expected)
+    assert table.loc["first-sentence reliance", "low"] < expected < table.loc["first-sentence reliance", "high"]
+    assert table.loc["swap drop", ["value", "low", "high"]].tolist() == pytest.approx([-25, -30, -20])
+    assert table.loc["needle half-depth", "value"] == 3.5
+    assert table.loc["attention concentration", "value"] == 2.5
+    assert wide_cards(cards([tmp_path])).loc[0, "swap drop"] == "-25.0 (-30.0 to -20.0)"
+
+
+def test_a_model_that_finds_nothing_has_no_reliance(tmp_path):
+    nothing = np.zeros(9, dtype=bool)
+    write(tmp_path, "drop-first", {"full": nothing, "drop-first": nothing}, [make_row(probe="drop-first")])
+    assert cards([tmp_path]).empty
+    assert list(wide_cards(cards([tmp_path])).columns) == ["data", "model", *SCALARS]
