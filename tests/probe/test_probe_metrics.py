@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import rankdata
 
 from clipbias.errors import UserError
 from clipbias.probe.metrics import per_query_metrics, rank_both
@@ -47,6 +48,18 @@ def test_ranks_cosines_and_margins_are_the_definition(problem):
     for direction, expected in reference(texts, images, owner).items():
         ranking = found[direction]
         assert list(zip(ranking.rank, ranking.cosine, ranking.margin, strict=True)) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(problems())
+def test_ranks_of_one_caption_an_image_are_scipys(problem):
+    texts, images, _, block = problem
+    texts = texts[: len(images)]
+    similarity = texts.astype(int) @ images.astype(int).T
+    found = rank_both(torch.from_numpy(texts), torch.from_numpy(images), np.arange(len(images)), block=block)
+    # method="max": of those that tie, all take the worst rank.
+    for direction, matrix in (("t2i", similarity), ("i2t", similarity.T)):
+        assert found[direction].rank.tolist() == rankdata(-matrix, method="max", axis=1).diagonal().tolist()
 
 
 def test_blocks_of_any_size_give_the_same_ranks_on_real_valued_features():
