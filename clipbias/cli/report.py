@@ -57,7 +57,9 @@ def register(app: typer.Typer) -> None:
         from rich.markup import escape
         from rich.table import Table
 
+        from clipbias.report.card import cards
         from clipbias.report.load import load_rows
+        from clipbias.report.ranks import shared_ranks
         from clipbias.report.tables import leaderboard as make_leaderboard
         from clipbias.shipped import shipped
 
@@ -69,7 +71,10 @@ def register(app: typer.Typer) -> None:
             Console(width=None if console.is_terminal else 200).print(table)
 
         if results:
-            show("measured", make_leaderboard(load_rows(results)[0]).drop(columns="protocol"))
+            show(
+                "measured",
+                make_leaderboard(load_rows(results)[0], shared_ranks(results), cards(results)).drop(columns="protocol"),
+            )
             return
         show(
             "measured: clipbias demo",
@@ -85,10 +90,17 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def compare(
-        first: Annotated[Path, typer.Argument(help="A run folder.")],
-        second: Annotated[Path, typer.Argument(help="Another run folder of the same probe and data.")],
+        first: Annotated[str, typer.Argument(help="A model's name in the results, or a run folder.")],
+        second: Annotated[str, typer.Argument(help="Another model or run folder; same probes, same data.")],
+        results: Annotated[Path, typer.Option(help="Where models are looked for.")] = Path("results"),
+        queries: Annotated[int, typer.Option(help="Show this many of the queries that changed most.")] = 0,
     ) -> None:
-        """Paired differences between two runs: R@1 with 95% interval and exact McNemar p, per condition."""
-        from clipbias.probe.compare import compare_runs, print_comparison
+        """Paired differences: R@1 with 95% interval and exact McNemar p, per condition; and which queries changed."""
+        from clipbias.probe.compare import changed_queries, compare_runs, print_comparison, run_pairs
 
-        print_comparison(compare_runs(first, second))
+        for one, two in run_pairs(first, second, results):
+            print_comparison(compare_runs(one, two))
+            if queries:
+                for line in changed_queries(one, two).head(queries).itertuples():
+                    ranks = f"rank {line.rank_a} -> {line.rank_b}"
+                    print(f"    {line.condition:11} {line.direction.upper()} query {line.query}: {ranks}")

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from clipbias.errors import UserError
 from clipbias.probe.stats import ClusterBootstrap, mcnemar_exact, percentile_interval
-from clipbias.results import read_queries, read_run
+from clipbias.results import find_runs, read_queries, read_run
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,43 @@ def compare_runs(first: Path, second: Path, seed: int = 0) -> list[Difference]:
             )
         )
     return out
+
+
+def changed_queries(first: Path, second: Path) -> pd.DataFrame:
+    """Queries that one run finds (rank 1) and the other does not, those with the largest change of rank first.
+
+    Returns:
+        Columns condition, direction, query, rank_a, rank_b.
+    """
+    keys = ["condition", "direction", "query"]
+    table = read_queries(first).merge(read_queries(second), on=keys, suffixes=("_a", "_b"), validate="one_to_one")
+    table = table[(table["rank_a"] == 1) != (table["rank_b"] == 1)]
+    size = (np.log(table["rank_b"]) - np.log(table["rank_a"])).abs()
+    return table.loc[size.sort_values(ascending=False, kind="stable").index, [*keys, "rank_a", "rank_b"]]
+
+
+def run_pairs(first: str, second: str, results: Path) -> list[tuple[Path, Path]]:
+    """The run folders to compare: two folders, or all runs of two models on the same data with the same probes.
+
+    Raises:
+        UserError: a name is neither a folder nor a model in the results, or the models share no run.
+    """
+    if (Path(first) / "run.json").exists() and (Path(second) / "run.json").exists():
+        return [(Path(first), Path(second))]
+    found: dict[str, dict[tuple[str, str, str], Path]] = {first: {}, second: {}}
+    models = set()
+    for folder in find_runs([results]):
+        run = read_run(folder)
+        models.add(run.model)
+        if run.model in found:
+            found[run.model][run.data, run.data_fingerprint, run.probe_spec] = folder
+    for name in (first, second):
+        if not found[name]:
+            raise UserError(f"{name!r} is neither a run folder nor a model in {results}: {', '.join(sorted(models))}")
+    shared = [key for key in found[first] if key in found[second]]
+    if not shared:
+        raise UserError(f"{first} and {second} have no probe in common on the same data in {results}")
+    return [(found[first][key], found[second][key]) for key in shared]
 
 
 def print_comparison(differences: list[Difference]) -> None:

@@ -74,16 +74,24 @@ def read_probe(path: Path) -> Probe:
     """
     try:
         text = path.read_text("utf-8")
-        content = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a probe: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: {error}") from error
+    return parse_probe(text, str(path))
+
+
+def parse_probe(text: str, where: str = "probe") -> Probe:
+    """A spec's text, checked; ``where`` is named in errors.
+
+    Raises:
+        UserError: no TOML, or a mistake; the line says where, line and key.
+    """
     try:
-        return _probe(content, text)
+        return _probe(tomllib.loads(text), text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{where}: {error}") from error
     except _Mistake as mistake:
         line = _line_of(text, mistake.key, mistake.near, mistake.last)
-        raise UserError(f"{path}, line {line}: {mistake}") from mistake
+        raise UserError(f"{where}, line {line}: {mistake}") from mistake
 
 
 class _Mistake(Exception):

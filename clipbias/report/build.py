@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,10 @@ import pandas as pd
 
 from clipbias.files import write_text
 from clipbias.report.card import cards, wide_cards
+from clipbias.report.examples import Example, find_examples
 from clipbias.report.figures import bars_figure, curve_figure, curve_rows, headline
 from clipbias.report.load import load_rows, model_order
+from clipbias.report.ranks import shared_ranks
 from clipbias.report.style import save_figure
 from clipbias.report.tables import leaderboard, to_csv, to_latex, to_markdown
 from clipbias.results import Run
@@ -45,14 +48,14 @@ def build_report(results: Sequence[Path], out: Path) -> list[Drawn]:
     drawn = []
     for data in sorted(rows["data"].unique()):
         drawn += _data_figures(rows[rows["data"] == data], data, models, out)
-    board = leaderboard(rows)
+    scalars = cards(results)
+    board = leaderboard(rows, shared_ranks(results), scalars)
     write_text(out / "leaderboard.csv", to_csv(board))
     write_text(out / "leaderboard.md", to_markdown(board))
     write_text(out / "leaderboard.tex", to_latex(board.drop(columns=["protocol"], errors="ignore")))
-    scalars = cards(results)
     write_text(out / "cards.csv", to_csv(scalars))
     write_text(out / "cards.md", to_markdown(wide_cards(scalars)))
-    write_text(out / "index.html", _page(drawn, board, wide_cards(scalars), runs, out))
+    write_text(out / "index.html", _page(drawn, board, wide_cards(scalars), find_examples(results), runs, out))
     return drawn
 
 
@@ -125,7 +128,9 @@ _ATTENTION = (
 )
 
 
-def _page(drawn: list[Drawn], board: pd.DataFrame, scalars: pd.DataFrame, runs: list[Run], out: Path) -> str:
+def _page(
+    drawn: list[Drawn], board: pd.DataFrame, scalars: pd.DataFrame, examples: list[Example], runs: list[Run], out: Path
+) -> str:
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(loader=PackageLoader("clipbias.report", "templates"), autoescape=True)
@@ -141,5 +146,6 @@ def _page(drawn: list[Drawn], board: pd.DataFrame, scalars: pd.DataFrame, runs: 
         figures=figures,
         board=board.astype(object).where(board.notna(), "").to_dict("split"),
         scalars=scalars.to_dict("split"),
+        examples=[(title, list(part)) for title, part in groupby(examples, key=lambda e: f"{e.title}: {e.condition}")],
         cards=[asdict(run) for run in runs],
     )

@@ -7,11 +7,19 @@ import pandas as pd
 _METRICS = ("recall@1", "recall@5", "recall@10")
 
 
-def leaderboard(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line a data set and model: full-caption retrieval with intervals, and the bias columns.
+def leaderboard(
+    rows: pd.DataFrame, ranks: pd.DataFrame | None = None, scalars: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """One line a data set, protocol and model: full-caption retrieval with intervals, and the bias columns.
 
     ``drop first`` and ``swap 1-4`` are the T2I R@1 changes in points, paired on eligible captions,
     with their 95% intervals. Sorted by data set, then by T2I R@1.
+
+    Args:
+        rows: as `load_rows` gives them.
+        ranks: as `shared_ranks` gives them; models that do not differ significantly share a ``rank``.
+        scalars: as `cards` gives them; ``first-sentence reliance`` (% of R@1) and ``padding slope`` (points a
+            sentence) say how much of the score rests on the first sentence and on early positions.
     """
     full = rows[(rows["condition"] == "full") & (rows["scope"] == "all") & (rows["probe"] == "drop-first")]
     out = []
@@ -36,6 +44,13 @@ def leaderboard(rows: pd.DataFrame) -> pd.DataFrame:
                 row = changed.iloc[0]
                 line[name] = f"{100 * row['delta']:+.1f}"
                 line[f"{name} 95%"] = f"{100 * row['delta_low']:+.1f} to {100 * row['delta_high']:+.1f}"
+        if ranks is not None:
+            mine_too = (ranks["data"] == data) & (ranks["protocol"] == protocol) & (ranks["model"] == model)
+            line = {"data": data, "rank": next(iter(ranks.loc[mine_too, "rank"]), ""), **line}
+        if scalars is not None:
+            for name in ("first-sentence reliance", "padding slope"):
+                chosen = (scalars["data"] == data) & (scalars["model"] == model) & (scalars["scalar"] == name)
+                line[name] = next((f"{value:.1f}" for value in scalars.loc[chosen, "value"]), "")
         line["protocol"] = protocol
         out.append(line)
     table = pd.DataFrame(out)
@@ -44,7 +59,7 @@ def leaderboard(rows: pd.DataFrame) -> pd.DataFrame:
     order = table["T2I R@1"].astype(float)
     return (
         table.assign(_order=-order)
-        .sort_values(["data", "_order", "model"])
+        .sort_values(["data", "protocol", "_order", "model"])
         .drop(columns="_order")
         .reset_index(drop=True)
     )

@@ -1,0 +1,166 @@
+"""Captions that a perturbation hurt most, with their pictures: the bias on examples."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from clipbias.data.dataset import RetrievalDataset
+from clipbias.data.loading import load_dataset
+from clipbias.data.sentences import split_sentences
+from clipbias.errors import UserError
+from clipbias.probe.spec import Condition, parse_probe
+from clipbias.results import Run, find_runs, read_queries, read_run
+
+PER_PROBE = 3
+_SIDE = 192
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One model on one example: rank and cosine of the caption's image before and after."""
+
+    model: str
+    rank: int
+    rank_after: int
+    cosine: float
+    cosine_after: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """One caption before and after a perturbation; ``image`` is a data URI."""
+
+    probe: str
+    title: str
+    condition: str
+    before: str
+    after: str
+    image: str
+    models: tuple[Seen, ...]
+
+
+def find_examples(results: Sequence[Path]) -> list[Example]:
+    """For each probe and data set, the captions whose image fell furthest, over all models that ran it.
+
+    The condition is the one that lost most T2I R@1; a caption's fall is the mean over models of log(rank after /
+    rank before), on captions that the perturbation changed. Data sets that are not here, or are not what was run
+    (by fingerprint), give no examples.
+    """
+    groups: dict[tuple[str, str, str, str], list[tuple[Run, Path]]] = {}
+    for folder in find_runs(results):
+        run = read_run(folder)
+        groups.setdefault((run.data, run.split, run.data_fingerprint, run.probe_spec), []).append((run, folder))
+    datasets: dict[tuple[str, str, str], RetrievalDataset | None] = {}
+    out = []
+    for (name, split, fingerprint, spec), runs in sorted(groups.items(), key=lambda item: item[0]):
+        key = (name, split, fingerprint)
+        if key not in datasets:
+            datasets[key] = _same_data(*key)
+        dataset = datasets[key]
+        if dataset is not None:
+            out += _of_one_probe(dataset, spec, runs)
+    return out
+
+
+def _same_data(name: str, split: str, fingerprint: str) -> RetrievalDataset | None:
+    """The data set that was run, where it can be had without asking the user."""
+    try:
+        dataset = load_dataset(name, split=split)
+    except UserError:
+        return None
+    return dataset if dataset.fingerprint == fingerprint else None
+
+
+def _of_one_probe(dataset: RetrievalDataset, spec: str, runs: Sequence[tuple[Run, Path]]) -> list[Example]:
+    try:
+        probe = parse_probe(spec)
+    except UserError:
+        return []  # written by another version, or by hand
+    conditions = {c.name: c for c in probe.conditions}
+    tables: dict[str, pd.DataFrame] = {}
+    for run, folder in runs:
+        queries = read_queries(folder)
+        mine = queries[(queries["direction"] == "t2i") & queries["query"].between(0, len(dataset.captions) - 1)]
+        if len(mine):
+            tables.setdefault(run.model, mine.drop_duplicates(["condition", "query"]))
+    if not tables or probe.baseline not in conditions:
+        return []
+    falls: dict[str, pd.Series] = {}
+    drops: dict[str, float] = {}
+    for condition in conditions:
+        if condition == probe.baseline:
+            continue
+        parts, changes = [], []
+        for table in tables.values():
+            before, after = _sides(table, probe.baseline, condition)
+            if len(after):
+                parts.append(np.log(after["rank"] / before["rank"]))
+                changes.append(float(((after["rank"] == 1).astype(float) - (before["rank"] == 1)).mean()))
+        if parts:
+            falls[condition] = pd.concat(parts, axis=1).mean(axis=1)
+            drops[condition] = float(np.mean(changes))
+    if not drops:
+        return []
+    worst = min(drops, key=lambda c: (drops[c], c))
+    furthest = falls[worst].sort_values(ascending=False, kind="stable")
+    chosen = furthest.index[furthest.to_numpy() > 0][:PER_PROBE]
+    return [
+        _example(dataset, probe.name, probe.title, probe.baseline, conditions, worst, int(q), tables) for q in chosen
+    ]
+
+
+def _sides(table: pd.DataFrame, baseline: str, condition: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The queries that a condition changed, before and after, by query."""
+    after = table[(table["condition"] == condition) & table["eligible"] & table["affected"]].set_index("query")
+    before = table[table["condition"] == baseline].set_index("query")
+    return before.loc[before.index.intersection(after.index)], after.loc[after.index.intersection(before.index)]
+
+
+def _example(
+    dataset: RetrievalDataset,
+    probe: str,
+    title: str,
+    baseline: str,
+    conditions: dict[str, Condition],
+    condition: str,
+    query: int,
+    tables: dict[str, pd.DataFrame],
+) -> Example:
+    seen = []
+    for model, table in sorted(tables.items()):
+        one, two = (table[(table["condition"] == c) & (table["query"] == query)].iloc[0] for c in (baseline, condition))
+        seen.append(Seen(model, int(one["rank"]), int(two["rank"]), float(one["cosine"]), float(two["cosine"])))
+    before, after = (_text(dataset, conditions[c], query) for c in (baseline, condition))
+    image = data_uri(dataset.load_image(int(dataset.caption_image[query])))
+    return Example(probe, title, condition, before, after, image, tuple(seen))
+
+
+def _text(dataset: RetrievalDataset, condition: Condition, query: int) -> str:
+    """A caption as a condition has it; what it does to token ids is not shown."""
+    image = int(dataset.caption_image[query])
+    if condition.captions == "short" and dataset.short_captions is not None:
+        caption, known = dataset.short_captions[image], None
+    else:
+        caption, known = dataset.captions[query], dataset.sentences
+    sentences = tuple(known[query]) if known is not None else tuple(split_sentences(caption)) or (caption,)
+    return " ".join(condition.apply(sentences) or sentences)
+
+
+def data_uri(image: Image.Image) -> str:
+    """A picture of at most 192 px a side, as a data URI."""
+    small = image.convert("RGB")
+    tiny = max(small.size) <= 64
+    if not tiny:
+        small.thumbnail((_SIDE, _SIDE))
+    buffer = io.BytesIO()
+    small.save(buffer, "PNG" if tiny else "JPEG", **({} if tiny else {"quality": 80}))
+    kind = "png" if tiny else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,99 @@
+"""Models side by side: shared ranks, changed queries, and the captions that changed most."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy.stats import binomtest
+from tests_support import make_row, make_run
+
+import clipbias
+from clipbias.data.build import without_images
+from clipbias.data.loading import load_dataset
+from clipbias.errors import UserError
+from clipbias.probe.compare import changed_queries, compare_runs, run_pairs
+from clipbias.probe.runner import Session, run_probe
+from clipbias.probe.spec import find_probes
+from clipbias.report.examples import data_uri, find_examples
+from clipbias.report.ranks import shared_ranks, significant_ranks
+from clipbias.results import QUERY_COLUMNS, read_queries, run_folder, write_run
+
+
+def write(out, model, ranks, **changes):
+    """A drop-first run with these T2I ranks on full captions."""
+    lines = [["full", "t2i", query, query, rank, 0.5, 0.1, True, True] for query, rank in enumerate(ranks)]
+    folder = run_folder(out, model, "scenes", "drop-first")
+    run = make_run(probe="drop-first", model=model, data="scenes", **changes)
+    write_run(folder, run, [make_row(probe="drop-first")], pd.DataFrame(lines, columns=list(QUERY_COLUMNS)))
+    return folder
+
+
+def test_models_that_do_not_differ_share_a_rank():
+    generator = np.random.default_rng(0)
+    base = generator.random(1000)
+    noise = generator.random(1000)
+    # 0.8, 0.795 (the same queries but five), 0.6, and 0.6 with other queries
+    hits = np.column_stack([base < 0.8, base < 0.795, base < 0.6, noise < 0.6]).astype(float)
+    ranks = significant_ranks(hits, np.arange(1000))
+    lost = int((hits[:, 0] - hits[:, 1]).sum())
+    # The reference: the second is worse where the sign test of the queries that differ says so.
+    assert ranks[0] == 1 and ranks[1] == (2 if binomtest(lost, lost).pvalue < 0.05 else 1)
+    assert ranks[2] == ranks[3] == 3
+    assert significant_ranks(hits[:, :1], np.arange(1000)) == [1]
+
+
+def test_ranks_are_given_within_one_data_set_only(tmp_path):
+    for model, good in (("a", 90), ("b", 50)):
+        write(tmp_path, model, [1] * good + [2] * (100 - good))
+    write(tmp_path / "other", "c", [2] * 100, data_fingerprint="other")
+    table = shared_ranks([tmp_path]).set_index("model")["rank"]
+    assert table.to_dict() == {"a": "1", "b": "2", "c": "1"}
+
+
+def test_models_are_compared_by_name_and_their_changed_queries_are_named(tmp_path):
+    one = write(tmp_path, "a", [1, 1, 9, 2, 1])
+    two = write(tmp_path, "b", [1, 50, 1, 3, 4])
+    assert run_pairs("a", "b", tmp_path) == [(one, two)] == run_pairs(str(one), str(two), tmp_path)
+    table = changed_queries(one, two)
+    assert table[["query", "rank_a", "rank_b"]].to_numpy().tolist() == [[1, 1, 50], [2, 9, 1], [4, 1, 4]]
+    (difference,) = compare_runs(one, two)
+    assert difference.delta == pytest.approx(-0.2)
+    with pytest.raises(UserError, match="'c' is neither a run folder nor a model in"):
+        run_pairs("a", "c", tmp_path)
+    write(tmp_path / "other", "d", [1], data_fingerprint="other")
+    with pytest.raises(UserError, match="no probe in common on the same data"):
+        run_pairs("a", "d", tmp_path)
+
+
+def test_examples_are_the_captions_that_fell_furthest(tmp_path):
+    dataset = load_dataset("scenes")
+    encoder = clipbias.load_model("nano-longclip")
+    folder = run_probe(Session(encoder, dataset), find_probes("drop-first")[0], tmp_path)
+    examples = find_examples([tmp_path])
+    queries = read_queries(folder).query("direction == 't2i'").pivot(index="query", columns="condition", values="rank")
+    fall = np.log(queries["drop-first"] / queries["full"])
+    assert len(examples) == 3
+    falls = [np.log(e.models[0].rank_after / e.models[0].rank) for e in examples]
+    assert falls == pytest.approx(sorted(fall, reverse=True)[:3])
+    for example in examples:
+        number = dataset.captions.index(example.before)
+        assert example.after == " ".join(dataset.sentences[number][1:])
+        picture = Image.open(io.BytesIO(base64.b64decode(example.image.split(",")[1])))
+        assert list(picture.getdata()) == list(dataset.load_image(number).convert("RGB").getdata())
+
+
+def test_examples_need_the_data_that_was_run(tmp_path):
+    few = without_images(load_dataset("scenes"), range(20, 1000))
+    run_probe(Session(clipbias.load_model("nano-clip"), few), find_probes("drop-first")[0], tmp_path)
+    assert find_examples([tmp_path]) == []
+
+
+def test_large_pictures_are_made_small():
+    uri = data_uri(Image.new("CMYK", (3000, 1000)))
+    picture = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
+    assert uri.startswith("data:image/jpeg;base64,") and picture.size == (192, 64)
