@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from clipbias.results import SCHEMA, Row, Run
+from pathlib import Path
+
+from clipbias.results import QUERY_COLUMNS, SCHEMA, Row, Run, run_folder, write_run
 
 
 def make_row(**changes: object) -> Row:
@@ -27,3 +29,36 @@ def make_run(**changes: object) -> Run:
         "git_commit": "", "git_dirty": False,
     }  # fmt: skip
     return Run(**(values | changes))  # type: ignore[arg-type]
+
+
+HOSTILE = '<script>alert(1)</script>|=cmd("x")'
+
+
+def write_models(root: Path, model: str, data: str = "d", **changes: object) -> None:
+    """Made-up runs of the paper's probes for one model."""
+    import numpy as np
+    import pandas as pd
+
+    queries = pd.DataFrame([["full", "t2i", 0, 0, 1, 0.5, 0.1, True, False]], columns=list(QUERY_COLUMNS))
+    seed = np.random.default_rng(len(model))
+    for probe, conditions in (
+        ("drop-first", ("full", "drop-first")),
+        ("swap-1-4", ("full", "swap-1-4")),
+        ("swap", ("first-2", "swap-2", "first-only")),
+        ("padding", ("pad-0", "pad-1", "pad-2")),
+    ):
+        rows = []
+        for order, condition in enumerate(conditions):
+            for direction in ("t2i", "i2t"):
+                for metric in ("recall@1", "recall@5", "recall@10"):
+                    for scope in ("eligible", "all"):
+                        value = float(seed.uniform(0.2, 0.8))
+                        change = {} if order == 0 else {"delta": -0.1, "delta_low": -0.15, "delta_high": -0.05}
+                        rows.append(
+                            make_row(
+                                probe=probe, condition=condition, order=order, x=float(order), direction=direction,
+                                metric=metric, scope=scope, value=value, low=value - 0.05, high=value + 0.05, **change,
+                            )
+                        )  # fmt: skip
+        run = make_run(model=model, probe=probe, data=data, **changes)
+        write_run(run_folder(root, f"{model}-{len(model)}", data, probe), run, rows, queries)

@@ -10,7 +10,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from tests_support import make_row, make_run
+from tests_support import HOSTILE, make_row, make_run, write_models
 
 from clipbias.errors import UserError
 from clipbias.report.build import build_report
@@ -18,41 +18,13 @@ from clipbias.report.figures import headline
 from clipbias.report.load import load_rows
 from clipbias.report.style import model_styles
 from clipbias.report.tables import leaderboard, to_csv, to_latex, to_markdown
-from clipbias.results import QUERY_COLUMNS, run_folder, write_run
-
-HOSTILE = '<script>alert(1)</script>|=cmd("x")'
-
-
-def _write(root, model: str, data: str = "d", **changes: object) -> None:
-    queries = pd.DataFrame([["full", "t2i", 0, 0, 1, 0.5, 0.1, True, False]], columns=list(QUERY_COLUMNS))
-    seed = np.random.default_rng(len(model))
-    for probe, conditions in (
-        ("drop-first", ("full", "drop-first")),
-        ("swap-1-4", ("full", "swap-1-4")),
-        ("swap", ("first-2", "swap-2", "first-only")),
-        ("padding", ("pad-0", "pad-1", "pad-2")),
-    ):
-        rows = []
-        for order, condition in enumerate(conditions):
-            for direction in ("t2i", "i2t"):
-                for metric in ("recall@1", "recall@5", "recall@10"):
-                    for scope in ("eligible", "all"):
-                        value = float(seed.uniform(0.2, 0.8))
-                        change = {} if order == 0 else {"delta": -0.1, "delta_low": -0.15, "delta_high": -0.05}
-                        rows.append(
-                            make_row(
-                                probe=probe, condition=condition, order=order, x=float(order), direction=direction,
-                                metric=metric, scope=scope, value=value, low=value - 0.05, high=value + 0.05, **change,
-                            )
-                        )  # fmt: skip
-        run = make_run(model=model, probe=probe, data=data, **changes)
-        write_run(run_folder(root, f"{model}-{len(model)}", data, probe), run, rows, queries)
+from clipbias.results import QUERY_COLUMNS, write_run
 
 
 @pytest.mark.parametrize("models", [["one"], [f"a model with quite a long name, number {i}" for i in range(20)]])
 def test_every_figure_is_written_in_every_format_with_its_numbers(tmp_path, models):
     for number, model in enumerate(models):
-        _write(tmp_path / str(number), model)
+        write_models(tmp_path / str(number), model)
     drawn = build_report([tmp_path], tmp_path / "out")
     assert [d.stem for d in drawn] == ["d-figure2-padding", "d-figure3-swap", "d-drops"]
     magic = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
@@ -64,7 +36,7 @@ def test_every_figure_is_written_in_every_format_with_its_numbers(tmp_path, mode
 
 
 def test_names_from_results_stay_text_everywhere(tmp_path):
-    _write(tmp_path / "results", HOSTILE)
+    write_models(tmp_path / "results", HOSTILE)
     build_report([tmp_path / "results"], tmp_path / "out")
     page = (tmp_path / "out" / "index.html").read_text()
     assert "<script>alert" not in page and page.count("<script>") == 1
@@ -88,7 +60,7 @@ def test_markdown_cells_stay_in_their_column():
 
 
 def test_headline_is_percent_on_eligible_captions(tmp_path):
-    _write(tmp_path, "m")
+    write_models(tmp_path, "m")
     rows, runs = load_rows([tmp_path])
     assert len(runs) == 4
     table = headline(rows, "padding", "t2i")
@@ -99,7 +71,7 @@ def test_headline_is_percent_on_eligible_captions(tmp_path):
 
 def test_the_leaderboard_is_sorted_and_shows_what_was_measured(tmp_path):
     for model in ("a", "bb", "ccc"):
-        _write(tmp_path, model)
+        write_models(tmp_path, model)
     rows, _ = load_rows([tmp_path])
     board = leaderboard(rows)
     assert board["T2I R@1"].astype(float).is_monotonic_decreasing
@@ -107,16 +79,16 @@ def test_the_leaderboard_is_sorted_and_shows_what_was_measured(tmp_path):
 
 
 def test_the_same_run_twice_is_one_and_two_that_differ_are_refused(tmp_path):
-    _write(tmp_path / "a", "m")
-    _write(tmp_path / "b", "m")
+    write_models(tmp_path / "a", "m")
+    write_models(tmp_path / "b", "m")
     assert len(load_rows([tmp_path])[1]) == 4
-    _write(tmp_path / "c", "m", model_fingerprint="other")
+    write_models(tmp_path / "c", "m", model_fingerprint="other")
     with pytest.raises(UserError, match="there twice and differs"):
         load_rows([tmp_path])
 
 
 def test_unfinished_runs_are_left_out_and_nothing_at_all_is_said(tmp_path):
-    _write(tmp_path, "m")
+    write_models(tmp_path, "m")
     for file in tmp_path.rglob("run.json"):
         file.rename(file.with_name("run.part"))
     with pytest.raises(UserError, match="no finished run"):
