@@ -68,8 +68,8 @@ def test_hostile_names_are_text_and_nothing_is_asked_for(page):
     assert page.get_log("browser") == []
     messages = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
     urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    # "chrome:" is the browser's own empty tab at its start.
-    assert [url for url in urls if not url.startswith(("file:", "data:", "chrome:"))] == []
+    # "chrome" is the browser's own empty tab at its start.
+    assert [url for url in urls if not url.startswith(("file:", "data:", "chrome:", "chrome-untrusted:"))] == []
     assert sum(url.startswith("file:") for url in urls) <= 1
 
 
