@@ -136,7 +136,7 @@ def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
 
     Per layer (condition ``layer-1`` ...) and over all of them (``all``), heads averaged: SOT's and EOT's weight
     (``sot_attention``, ``eot_attention``), the `SUMMARY` numbers of the text's weights, and over all layers
-    the weight by token (``attention_by_token``), by tenth of the caption and by sentence. Per head of each layer:
+    the weight by token (``attention_by_token``), by tenth of the caption (for each layer too) and by sentence. Per head of each layer:
     ``first_sentence_attention`` (condition ``layer-1-head-1`` ...). The same curves of `rollout`, as shares of the
     text, and ``first_sentence_rollout``.
 
@@ -149,6 +149,7 @@ def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     chosen = np.linspace(0, len(dataset.captions) - 1, limit).astype(int)
     summaries: list[np.ndarray] = []
     texts_weights: list[np.ndarray] = []
+    layers_weights: list[np.ndarray] = []
     texts_rollout: list[np.ndarray] = []
     owners: list[np.ndarray] = []
     heads_first: list[np.ndarray] = []
@@ -173,6 +174,7 @@ def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
             head = weights[place][:, :, 1:last]
             heads_first.append(head[:, :, sentence == 0].sum(-1) / head.sum(-1))
             texts_weights.append(text[-1])
+            layers_weights.append(text[:-1])
             texts_rollout.append(shares(rolled[place, 1:last]))
             owners.append(sentence)
         session.progress(probe.name, min(start + _BATCH, limit), limit)
@@ -211,6 +213,9 @@ def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     for name, weights_of in (("attention", texts_weights), ("rollout", texts_rollout)):
         for place_kind, curve in curves(weights_of, owners, tokens.context_length - 2).items():
             rows_out += curve_means(bootstrap, curve, probe.name, f"{name}_by_{place_kind}", layers_count)
+    for layer in range(layers_count):
+        tenths = curves([w[layer] for w in layers_weights], owners, tokens.context_length - 2)["tenth"]
+        rows_out += curve_means(bootstrap, tenths, probe.name, "attention_by_tenth", layer, f"layer-{layer + 1}")
     return rows_out, no_queries()
 
 

@@ -46,10 +46,12 @@ def mean_rows(
     return rows
 
 
-def curve_means(bootstrap: ClusterBootstrap, curve: np.ndarray, probe: str, metric: str, order: int) -> list[Row]:
-    """`mean_rows` of a curve [N, K] under condition "all", its x from 1."""
+def curve_means(
+    bootstrap: ClusterBootstrap, curve: np.ndarray, probe: str, metric: str, order: int, condition: str = "all"
+) -> list[Row]:
+    """`mean_rows` of a curve [N, K], its x from 1."""
     xs = [float(k + 1) for k in range(curve.shape[1])]
-    return mean_rows(bootstrap, curve, probe=probe, condition="all", order=order, metrics=[metric] * len(xs), xs=xs)
+    return mean_rows(bootstrap, curve, probe=probe, condition=condition, order=order, metrics=[metric] * len(xs), xs=xs)
 
 
 def no_queries() -> pd.DataFrame:

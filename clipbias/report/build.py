@@ -14,8 +14,16 @@ import pandas as pd
 from clipbias.files import write_text
 from clipbias.report.card import cards, wide_cards
 from clipbias.report.examples import Example, find_examples
-from clipbias.report.figures import bars_figure, curve_figure, curve_rows, headline
-from clipbias.report.load import load_rows, model_order
+from clipbias.report.figures import (
+    ablation_figure,
+    bars_figure,
+    curve_figure,
+    curve_rows,
+    headline,
+    layer_rows,
+    layers_figure,
+)
+from clipbias.report.load import load_rows, model_order, published_drops, read_ablation
 from clipbias.report.ranks import shared_ranks
 from clipbias.report.style import save_figure
 from clipbias.report.tables import leaderboard, to_csv, to_latex, to_markdown
@@ -48,6 +56,7 @@ def build_report(results: Sequence[Path], out: Path) -> list[Drawn]:
     drawn = []
     for data in sorted(rows["data"].unique()):
         drawn += _data_figures(rows[rows["data"] == data], data, models, out)
+    drawn += _ablations(results, out)
     scalars = cards(results)
     board = leaderboard(rows, shared_ranks(results), scalars)
     write_text(out / "leaderboard.csv", to_csv(board))
@@ -84,7 +93,8 @@ def _data_figures(rows: pd.DataFrame, data: str, models: list[str], out: Path) -
         caption = (
             f"Change of text-to-image R@1 on {data} when the first sentence goes, and when it moves to fourth place."
         )
-        keep(f"{data}-drops", caption, drops, bars_figure(drops, models, "delta", "change of T2I R@1, points"))
+        label, theirs = "change of T2I R@1, points", published_drops(data)
+        keep(f"{data}-drops", caption, drops, bars_figure(drops, models, "delta", label, theirs))
     for metric, stem, label, caption in _ATTENTION:
         curve = curve_rows(rows, metric, "all")
         if len(curve):
@@ -92,6 +102,11 @@ def _data_figures(rows: pd.DataFrame, data: str, models: list[str], out: Path) -
                 curve, models, label, f"share of {metric.split('_')[0]}, %", marks=metric != "attention_by_token"
             )
             keep(f"{data}-{stem}", caption.format(data=data), curve, figure)
+    layers = layer_rows(rows, "attention_by_tenth")
+    if len(layers):
+        caption = f"Attention of the pooled token on {data} by tenth of the caption, for each layer; mean over heads."
+        figure = layers_figure(layers, models, "share of attention, %")
+        keep(f"{data}-attention-by-layer", caption, layers, figure)
     for condition in sorted(rows[rows["metric"] == "needle_accuracy"]["condition"].unique()):
         needle = curve_rows(rows, "needle_accuracy", condition)
         caption = (
@@ -101,6 +116,23 @@ def _data_figures(rows: pd.DataFrame, data: str, models: list[str], out: Path) -
         )
         labels = ("sentence that states the fact", "right caption preferred, %")
         keep(f"{data}-needle-{condition}", caption, needle, curve_figure(needle, models, *labels, level=50.0))
+    return drawn
+
+
+def _ablations(results: Sequence[Path], out: Path) -> list[Drawn]:
+    """The tables that `clipbias finetune ablation` left among the results, one figure each."""
+    drawn = []
+    for path in sorted(p for r in results for p in ([r] if r.is_file() else r.rglob("ablation*.csv"))):
+        if path.stem.endswith("-paired") or not path.stem.startswith("ablation"):
+            continue
+        table = read_ablation(path)
+        save_figure(ablation_figure(table), out / path.stem)
+        shown = table.assign(values=[" ".join(f"{v:+.1f}" for v in values) for values in table["values"]])
+        if path.resolve() != (out / path.name).resolve():
+            write_text(out / path.name, to_csv(shown))
+        drawn.append(
+            Drawn(path.stem, "Steps between Long-CLIP's recipe and DeBias-CLIP's: a dot a training seed.", shown)
+        )
     return drawn
 
 

@@ -55,6 +55,17 @@ def curve_rows(rows: pd.DataFrame, metric: str, condition: str) -> pd.DataFrame:
     return out.sort_values(["data", "model", "x"]).reset_index(drop=True)
 
 
+def layer_rows(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """A curve for each layer (conditions ``layer-1`` ...), in percent, with a column ``layer``."""
+    chosen = rows[(rows["metric"] == metric) & rows["condition"].str.fullmatch(r"layer-\d+") & rows["x"].notna()]
+    out = chosen[["data", "model", "condition", "x", "value", "low", "high", "n"]].copy()
+    out.insert(2, "layer", out.pop("condition").str.removeprefix("layer-").astype(int))
+    out["x"] = out["x"].astype(float)
+    percent = ["value", "low", "high"]
+    out[percent] = out[percent].astype(float) * 100
+    return out.sort_values(["data", "model", "layer", "x"]).reset_index(drop=True)
+
+
 def _legend(axes, models: int) -> None:  # type: ignore[no-untyped-def]
     """The legend below the axes, in columns, so that it never covers data."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=1 if models > 12 else 2, frameon=False)
@@ -93,7 +104,9 @@ def curve_figure(
     return figure
 
 
-def bars_figure(table: pd.DataFrame, models: list[str], value: str, label: str) -> Figure:
+def bars_figure(
+    table: pd.DataFrame, models: list[str], value: str, label: str, published: pd.DataFrame | None = None
+) -> Figure:
     """Grouped bars with intervals: models along the axis, one bar a condition (Figure 3, and the drops).
 
     Args:
@@ -101,6 +114,7 @@ def bars_figure(table: pd.DataFrame, models: list[str], value: str, label: str) 
         models: the order of the models.
         value: "value" or "delta".
         label: the axis' label.
+        published: columns model, condition, value: numbers from papers, drawn as hollow marks.
     """
     import matplotlib.pyplot as plt
     import seaborn as sns
@@ -128,6 +142,11 @@ def bars_figure(table: pd.DataFrame, models: list[str], value: str, label: str) 
                 **{error: errors},
                 error_kw={"linewidth": 0.7},
             )
+            if published is not None:
+                theirs = published[published["condition"] == condition].set_index("model")["value"].reindex(present)
+                at = (theirs, place) if horizontal else (place, theirs)
+                named = "published" if number == len(conditions) - 1 and len(published) else None
+                axes.plot(*at, "D", markerfacecolor="none", markeredgecolor="black", markersize=4, label=named)
         names = {"ticks": np.arange(len(present)), "labels": present}
         if horizontal:
             axes.set_yticks(**names)
@@ -137,5 +156,73 @@ def bars_figure(table: pd.DataFrame, models: list[str], value: str, label: str) 
             axes.set_xticks(**names, rotation=15, ha="right")
             axes.set_ylabel(label)
         (axes.axvline if horizontal else axes.axhline)(0, color="black", linewidth=0.6)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(3, len(conditions)), frameon=False)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    return figure
+
+
+def layers_figure(table: pd.DataFrame, models: list[str], label: str) -> Figure:
+    """A curve over the tenths of a caption for each layer, as small multiples; a line a model.
+
+    Args:
+        table: columns model, layer, x (1 to 10), value, low, high, in percent.
+        models: the order of the models.
+        label: the y axis' label.
+    """
+    import matplotlib.pyplot as plt
+
+    styles = model_styles(models)
+    layers = sorted(table["layer"].unique())
+    columns = min(4, len(layers))
+    lines = -(-len(layers) // columns)
+    with figure_style():
+        figure, grid = plt.subplots(
+            lines, columns, figsize=(2 * COLUMN, 1.5 * lines + 0.6), sharex=True, sharey=True, squeeze=False
+        )
+        for axes in grid.flat[len(layers) :]:
+            axes.set_visible(False)
+        for axes, layer in zip(grid.flat, layers, strict=False):
+            for model, part in table[table["layer"] == layer].groupby("model"):
+                style = {k: v for k, v in styles[str(model)].items() if k != "marker"}
+                axes.plot(part["x"], part["value"], label=str(model), linewidth=1.2, **style)
+                axes.fill_between(part["x"], part["low"], part["high"], color=style["color"], alpha=0.15, linewidth=0)
+            axes.set_title(f"layer {layer}", fontsize="small")
+            axes.set_ylim(bottom=0)
+            axes.set_xticks([1, 5, 10])
+        figure.supxlabel("tenth of the caption", fontsize="medium")
+        figure.supylabel(label, fontsize="medium")
+        handles: dict[str, object] = {}
+        for axes in grid.flat:
+            handles.update({name: line for line, name in zip(*axes.get_legend_handles_labels(), strict=True)})
+        figure.tight_layout()
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "ncols": 2 if len(handles) > 12 else 3}
+        figure.legend(handles.values(), handles.keys(), frameon=False, **place)
+    return figure
+
+
+def ablation_figure(table: pd.DataFrame) -> Figure:
+    """The ablation: a panel a measure, a recipe a place, a dot a training seed and a bar for their mean.
+
+    Args:
+        table: columns recipe, measure, mean, values (numbers, a seed each), in the order of the recipes.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    measures = list(dict.fromkeys(table["measure"]))
+    recipes = list(dict.fromkeys(table["recipe"]))
+    colour = sns.color_palette("colorblind")[0]
+    with figure_style():
+        figure, grid = plt.subplots(1, len(measures), figsize=(1.5 * len(measures) + 0.5, 2.4), squeeze=False)
+        for axes, measure in zip(grid.flat, measures, strict=True):
+            part = table[table["measure"] == measure].set_index("recipe")
+            for place, recipe in enumerate(recipes):
+                if recipe not in part.index:
+                    continue
+                values = part.loc[recipe, "values"]
+                axes.plot([place] * len(values), values, "o", color=colour, alpha=0.5, markersize=3.5, linewidth=0)
+                axes.hlines(part.loc[recipe, "mean"], place - 0.3, place + 0.3, color="black", linewidth=1.2)
+            axes.set_title(measure.replace(", ", ",\n"), fontsize="small")
+            axes.set_xticks(range(len(recipes)), recipes, rotation=60, ha="right")
+            axes.set_xlim(-0.6, len(recipes) - 0.4)
+        figure.tight_layout()
     return figure
