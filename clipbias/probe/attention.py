@@ -135,10 +135,10 @@ def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     """Rows of the attention probe.
 
     Per layer (condition ``layer-1`` ...) and over all of them (``all``), heads averaged: SOT's and EOT's weight
-    (``sot_attention``, ``eot_attention``), the `SUMMARY` numbers of the text's weights, and over all layers
-    the weight by token (``attention_by_token``), by tenth of the caption (for each layer too) and by sentence. Per head of each layer:
-    ``first_sentence_attention`` (condition ``layer-1-head-1`` ...). The same curves of `rollout`, as shares of the
-    text, and ``first_sentence_rollout``.
+    (``sot_attention``, ``eot_attention``), the `SUMMARY` numbers of the text's weights, and the weight by tenth of
+    the caption (``attention_by_tenth``). Over all layers also by token and by sentence, the same curves of
+    `rollout` as shares of the text, and ``first_sentence_rollout``. Per head of each layer:
+    ``first_sentence_attention`` (condition ``layer-1-head-1`` ...).
 
     Raises:
         UserError: the model has no text tower of a known kind.

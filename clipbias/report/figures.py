@@ -186,8 +186,8 @@ def layers_figure(table: pd.DataFrame, models: list[str], label: str) -> Figure:
                 axes.plot(part["x"], part["value"], label=str(model), linewidth=1.2, **style)
                 axes.fill_between(part["x"], part["low"], part["high"], color=style["color"], alpha=0.15, linewidth=0)
             axes.set_title(f"layer {layer}", fontsize="small")
-            axes.set_ylim(bottom=0)
             axes.set_xticks([1, 5, 10])
+        grid[0, 0].set_ylim(bottom=0)  # shared; once all is drawn, as it fixes the top as well
         figure.supxlabel("tenth of the caption", fontsize="medium")
         figure.supylabel(label, fontsize="medium")
         handles: dict[str, object] = {}

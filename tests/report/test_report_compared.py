@@ -20,6 +20,8 @@ from clipbias.probe.compare import changed_queries, compare_runs, run_pairs
 from clipbias.probe.runner import Session, run_probe
 from clipbias.probe.spec import find_probes
 from clipbias.report.examples import data_uri, find_examples
+from clipbias.report.figures import ablation_figure, bars_figure
+from clipbias.report.load import published_drops, read_ablation
 from clipbias.report.ranks import shared_ranks, significant_ranks
 from clipbias.results import QUERY_COLUMNS, read_queries, run_folder, write_run
 
@@ -95,3 +97,32 @@ def test_large_pictures_are_made_small():
     uri = data_uri(Image.new("CMYK", (3000, 1000)))
     picture = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
     assert uri.startswith("data:image/jpeg;base64,") and picture.size == (192, 64)
+
+
+def test_published_drops_stand_beside_what_was_measured_under_the_same_name(tmp_path):
+    table = published_drops("docci").set_index(["model", "condition"])["value"]
+    # The paper's text: Long-CLIP loses 17.1 points without the first sentence; swapped, 9.7 against DeBias-CLIP's 3.5.
+    assert table["longclip-b16", "drop-first"] == -17.1
+    assert (table["longclip-b16", "swap-1-4"], table["debias-b16", "swap-1-4"]) == (-9.7, -3.5)
+    assert published_drops("scenes").empty
+    measured = pd.DataFrame(
+        [["longclip-b16", c, k, -15.0, -16.0, -14.0] for k, c in enumerate(("drop-first", "swap-1-4"))],
+        columns=["model", "condition", "order", "delta", "delta_low", "delta_high"],
+    )
+    figure = bars_figure(measured, ["longclip-b16"], "delta", "points", published_drops("docci"))
+    marks = [line for line in figure.axes[0].lines if line.get_marker() == "D"]
+    assert [float(line.get_ydata()[0]) for line in marks] == [-17.1, -9.7]
+    assert {line.get_markerfacecolor() for line in marks} == {"none"}
+    assert "published" in figure.axes[0].get_legend_handles_labels()[1]
+
+
+def test_the_ablation_table_is_read_back_and_drawn(tmp_path):
+    text = "recipe,measure,mean,spread,runs,values\nbase,T2I R@1,2.0,1.0,3,1 2 3\nbase,change,-2.0,1.0,2,'-1.0 -3.0\n"
+    (tmp_path / "ablation.csv").write_text(text)
+    table = read_ablation(tmp_path / "ablation.csv")
+    assert table["values"].tolist() == [[1, 2, 3], [-1, -3]] and table["mean"].tolist() == [2, -2]
+    dots = ablation_figure(table).axes[1].lines[0]
+    assert list(dots.get_ydata()) == [-1, -3]
+    (tmp_path / "ablation.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match=r"ablation\.csv: not a table of"):
+        read_ablation(tmp_path / "ablation.csv")
