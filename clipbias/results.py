@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -204,3 +205,53 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
             raise UserError(f"{path}: no such results folder; run `clipbias probe` first or name another")
         found |= {file.parent for file in path.rglob("run.json")}
     return sorted(found)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run; its rows and its per-query table are read when first asked for, once."""
+
+    folder: Path
+    run: Run
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """See `read_rows`."""
+        return read_rows(self.folder)
+
+    @cached_property
+    def queries(self) -> pd.DataFrame:
+        """See `read_queries`."""
+        return read_queries(self.folder)
+
+
+def load_runs(paths: Sequence[Path]) -> list[Finished]:
+    """Every finished run in and below ``paths``, one for each model, data set, split and probe, in that order.
+
+    Runs from several folders and machines are merged. A run that is there twice counts once where it is the same
+    (model, data and spec, by fingerprint): the first by path is taken. Folders without ``run.json`` are unfinished
+    and passed over.
+
+    Raises:
+        UserError: a path does not exist, a run is damaged, of another schema, or there twice and not the same.
+    """
+    found: dict[tuple[str, str, str, str], Finished] = {}
+    for folder in find_runs(paths):
+        run = read_run(folder)
+        earlier = found.setdefault((run.model, run.data, run.split, run.probe), Finished(folder, run))
+        if _identity(earlier.run) != _identity(run):
+            raise UserError(
+                f"{folder}: {run.probe} of {run.model} on {run.data} is there twice and differs, see {earlier.folder}; "
+                "remove one"
+            )
+    return [found[key] for key in sorted(found)]
+
+
+def _identity(run: Run) -> tuple[str, str, str]:
+    return run.model_fingerprint, run.data_fingerprint, run.probe_spec
+
+
+def top1(queries: pd.DataFrame, condition: str, direction: str = "t2i") -> pd.Series:
+    """Top-1 hits (0 or 1) of a condition's queries, by query."""
+    mine = queries[(queries["condition"] == condition) & (queries["direction"] == direction)]
+    return (mine.set_index("query")["rank"] == 1).astype(float)

@@ -33,8 +33,9 @@ def register(app: typer.Typer) -> None:
         """Print each model's bias in five numbers, from the probes that were run."""
         from clipbias.cli.console import print_json
         from clipbias.report.card import SCALARS, cards, wide_cards
+        from clipbias.results import load_runs
 
-        table = cards(results or [Path("results")])
+        table = cards(load_runs(results or [Path("results")]))
         if as_json:
             print_json(table.to_dict("records"))
             return
@@ -58,9 +59,10 @@ def register(app: typer.Typer) -> None:
         from rich.table import Table
 
         from clipbias.report.card import cards
-        from clipbias.report.load import load_rows
+        from clipbias.report.load import all_rows
         from clipbias.report.ranks import shared_ranks
         from clipbias.report.tables import leaderboard as make_leaderboard
+        from clipbias.results import load_runs
         from clipbias.shipped import shipped
 
         def show(title: str, board: pd.DataFrame) -> None:
@@ -71,10 +73,9 @@ def register(app: typer.Typer) -> None:
             Console(width=None if console.is_terminal else 200).print(table)
 
         if results:
-            show(
-                "measured",
-                make_leaderboard(load_rows(results)[0], shared_ranks(results), cards(results)).drop(columns="protocol"),
-            )
+            runs = load_runs(results)
+            board = make_leaderboard(all_rows(runs), shared_ranks(runs), cards(runs))
+            show("measured", board.drop(columns="protocol"))
             return
         show(
             "measured: clipbias demo",

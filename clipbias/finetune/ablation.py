@@ -22,7 +22,7 @@ from clipbias.models.loading import load_model
 from clipbias.probe.runner import Session, run_probe
 from clipbias.probe.spec import find_probes
 from clipbias.probe.stats import LEVEL, RESAMPLES
-from clipbias.results import Row, find_runs, read_queries, read_rows
+from clipbias.results import Row, load_runs, read_rows, top1
 
 GRID = ("longclip", "drop", "sample", "debias")
 """Long-CLIP, + summary removal, + sentence sampling, + token padding: the order of the paper's table."""
@@ -138,15 +138,12 @@ def _pick(rows: Sequence[Row], measure: Measure) -> float:
 def _hits(grid: Grid, name: str, seed: int, measure: Measure) -> pd.Series:
     """Top-1 hits (0 or 1) of a measure's eligible queries, or their change from its baseline, by query."""
     results = grid.out / f"{name}-{seed}" / "probes"
-    (folder,) = (f for f in find_runs([results]) if f.name == measure.probe)
-    table = read_queries(folder)
-    table = table[table["direction"] == measure.direction].assign(hit=lambda t: (t["rank"] == 1).astype(float))
-    chosen = table[(table["condition"] == measure.condition) & table["eligible"]].set_index("query")["hit"]
+    (table,) = (one.queries for one in load_runs([results]) if one.run.probe == measure.probe)
+    chosen = top1(table[table["eligible"]], measure.condition, measure.direction)
     if measure.field == "value":
         return chosen
     (probe,) = find_probes(measure.probe)
-    base = table[table["condition"] == probe.baseline].set_index("query")["hit"]
-    return chosen - base.loc[chosen.index]
+    return chosen - top1(table, probe.baseline, measure.direction).loc[chosen.index]
 
 
 def two_level_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:

@@ -10,7 +10,9 @@ import pandas as pd
 
 from clipbias.errors import UserError
 from clipbias.probe.stats import ClusterBootstrap, mcnemar_exact, percentile_interval
-from clipbias.results import find_runs, read_queries, read_run
+from clipbias.results import load_runs, read_queries, read_run
+
+_KEYS = ["condition", "direction", "query"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,7 @@ def compare_runs(first: Path, second: Path, seed: int = 0) -> list[Difference]:
     a, b = read_run(first), read_run(second)
     if (a.probe_spec, a.data_fingerprint) != (b.probe_spec, b.data_fingerprint):
         raise UserError(f"{first} and {second} cannot be compared: they ran different probes or different data")
-    keys = ["condition", "direction", "query"]
-    table = read_queries(first).merge(read_queries(second), on=keys, suffixes=("_a", "_b"), validate="one_to_one")
+    table = _side_by_side(first, second)
     out = []
     for (condition, direction), part in table.groupby(["condition", "direction"], sort=False):
         part = part[part["eligible_a"] & part["eligible_b"]]
@@ -68,17 +69,21 @@ def compare_runs(first: Path, second: Path, seed: int = 0) -> list[Difference]:
     return out
 
 
+def _side_by_side(first: Path, second: Path) -> pd.DataFrame:
+    """The queries that both runs have, the columns of the one with ``_a`` and of the other with ``_b``."""
+    return read_queries(first).merge(read_queries(second), on=_KEYS, suffixes=("_a", "_b"), validate="one_to_one")
+
+
 def changed_queries(first: Path, second: Path) -> pd.DataFrame:
     """Queries that one run finds (rank 1) and the other does not, those with the largest change of rank first.
 
     Returns:
         Columns condition, direction, query, rank_a, rank_b.
     """
-    keys = ["condition", "direction", "query"]
-    table = read_queries(first).merge(read_queries(second), on=keys, suffixes=("_a", "_b"), validate="one_to_one")
+    table = _side_by_side(first, second)
     table = table[(table["rank_a"] == 1) != (table["rank_b"] == 1)]
     size = (np.log(table["rank_b"]) - np.log(table["rank_a"])).abs()
-    return table.loc[size.sort_values(ascending=False, kind="stable").index, [*keys, "rank_a", "rank_b"]]
+    return table.loc[size.sort_values(ascending=False, kind="stable").index, [*_KEYS, "rank_a", "rank_b"]]
 
 
 def run_pairs(first: str, second: str, results: Path) -> list[tuple[Path, Path]]:
@@ -91,11 +96,11 @@ def run_pairs(first: str, second: str, results: Path) -> list[tuple[Path, Path]]
         return [(Path(first), Path(second))]
     found: dict[str, dict[tuple[str, str, str], Path]] = {first: {}, second: {}}
     models = set()
-    for folder in find_runs([results]):
-        run = read_run(folder)
+    for one in load_runs([results]):
+        run = one.run
         models.add(run.model)
         if run.model in found:
-            found[run.model][run.data, run.data_fingerprint, run.probe_spec] = folder
+            found[run.model][run.data, run.data_fingerprint, run.probe_spec] = one.folder
     for name in (first, second):
         if not found[name]:
             raise UserError(f"{name!r} is neither a run folder nor a model in {results}: {', '.join(sorted(models))}")

@@ -24,7 +24,7 @@ from clipbias.models.wrapped import WrappedEncoder
 from clipbias.probe.runner import Session, run_probe
 from clipbias.probe.spec import find_probes
 from clipbias.report.card import cards
-from clipbias.results import Row, read_rows
+from clipbias.results import Row, load_runs, read_rows
 from clipbias.scenes import long_caption, sample_scene
 
 FIRST_WORDS = 8
@@ -126,7 +126,7 @@ def run_selftest() -> list[Check]:
             encoder = WrappedEncoder(rigged, kind, torch.device("cpu"), "fp32")
             session = Session(encoder, replace(data, name="scenes", split="validation"))
             run_probe(session, find_probes("needle")[0], Path(folder))
-        scalar = {(s.model, s.scalar): s.value for s in cards([Path(folder)]).itertuples()}
+        scalar = {(s.model, s.scalar): s.value for s in cards(load_runs([Path(folder)])).itertuples()}
     first, bag, whole = KINDS
 
     def score(kind: str, probe: str, condition: str) -> float:

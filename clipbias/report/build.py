@@ -23,11 +23,11 @@ from clipbias.report.figures import (
     layer_rows,
     layers_figure,
 )
-from clipbias.report.load import load_rows, model_order, published_drops, read_ablation
+from clipbias.report.load import all_rows, model_order, published_drops, read_ablation
 from clipbias.report.ranks import shared_ranks
 from clipbias.report.style import save_figure
 from clipbias.report.tables import leaderboard, to_csv, to_latex, to_markdown
-from clipbias.results import Run
+from clipbias.results import Finished, load_runs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,20 +51,21 @@ def build_report(results: Sequence[Path], out: Path) -> list[Drawn]:
     Raises:
         UserError: no results, damaged ones, or a folder that cannot be written.
     """
-    rows, runs = load_rows(results)
+    runs = load_runs(results)
+    rows = all_rows(runs)
     models = model_order(rows)
     drawn = []
     for data in sorted(rows["data"].unique()):
         drawn += _data_figures(rows[rows["data"] == data], data, models, out)
     drawn += _ablations(results, out)
-    scalars = cards(results)
-    board = leaderboard(rows, shared_ranks(results), scalars)
+    scalars = cards(runs)
+    board = leaderboard(rows, shared_ranks(runs), scalars)
     write_text(out / "leaderboard.csv", to_csv(board))
     write_text(out / "leaderboard.md", to_markdown(board))
     write_text(out / "leaderboard.tex", to_latex(board.drop(columns=["protocol"], errors="ignore")))
     write_text(out / "cards.csv", to_csv(scalars))
     write_text(out / "cards.md", to_markdown(wide_cards(scalars)))
-    write_text(out / "index.html", _page(drawn, board, wide_cards(scalars), find_examples(results), runs, out))
+    write_text(out / "index.html", _page(drawn, board, wide_cards(scalars), find_examples(runs), runs, out))
     return drawn
 
 
@@ -161,7 +162,12 @@ _ATTENTION = (
 
 
 def _page(
-    drawn: list[Drawn], board: pd.DataFrame, scalars: pd.DataFrame, examples: list[Example], runs: list[Run], out: Path
+    drawn: list[Drawn],
+    board: pd.DataFrame,
+    scalars: pd.DataFrame,
+    examples: list[Example],
+    runs: list[Finished],
+    out: Path,
 ) -> str:
     from jinja2 import Environment, PackageLoader
 
@@ -179,5 +185,5 @@ def _page(
         board=board.astype(object).where(board.notna(), "").to_dict("split"),
         scalars=scalars.to_dict("split"),
         examples=[(title, list(part)) for title, part in groupby(examples, key=lambda e: f"{e.title}: {e.condition}")],
-        cards=[asdict(run) for run in runs],
+        cards=[asdict(one.run) for one in runs],
     )

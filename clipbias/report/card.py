@@ -18,13 +18,12 @@ Intervals are 95%, from the probes' own bootstrap over images.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from clipbias.probe.stats import ClusterBootstrap, percentile_interval
-from clipbias.results import Row, find_runs, read_queries, read_rows, read_run
+from clipbias.results import Finished, Row, top1
 
 SCALARS = {
     "padding slope": "padding",
@@ -38,12 +37,6 @@ SCALARS = {
 Scalar = tuple[float, float, float]
 
 
-def _hits(queries: pd.DataFrame, condition: str) -> pd.Series:
-    """Top-1 hits of a condition's T2I queries, by query."""
-    mine = queries[(queries["condition"] == condition) & (queries["direction"] == "t2i")]
-    return (mine.set_index("query")["rank"] == 1).astype(float)
-
-
 def padding_slope(rows: Sequence[Row], queries: pd.DataFrame, seed: int) -> Scalar | None:
     """Least-squares slope of T2I R@1 over the number of padding sentences, in points a sentence.
 
@@ -55,7 +48,7 @@ def padding_slope(rows: Sequence[Row], queries: pd.DataFrame, seed: int) -> Scal
     if len(set(x)) < 2 or not ranked >= at.keys():
         return None
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
-    line = 100 * sum(w * _hits(queries, condition) for w, condition in zip(weights, at, strict=True))
+    line = 100 * sum(w * top1(queries, condition) for w, condition in zip(weights, at, strict=True))
     cluster = queries.drop_duplicates(["direction", "query"]).query("direction == 't2i'").set_index("query")["cluster"]
     sampled = ClusterBootstrap(cluster.loc[line.index].to_numpy(), seed).means(
         line.to_numpy()[:, None], np.ones(len(line), dtype=bool)
@@ -68,7 +61,7 @@ def first_sentence_reliance(queries: pd.DataFrame, seed: int) -> Scalar | None:
     """100 * (1 - R@1 without the first sentence / R@1 with it); None where nothing is found with it either."""
     mine = queries[(queries["condition"] == "drop-first") & (queries["direction"] == "t2i") & queries["eligible"]]
     both = np.column_stack(
-        [_hits(queries, condition).loc[mine["query"]].to_numpy() for condition in ("full", "drop-first")]
+        [top1(queries, condition).loc[mine["query"]].to_numpy() for condition in ("full", "drop-first")]
     )
     if not len(both) or not both[:, 0].any():
         return None
@@ -83,24 +76,20 @@ def _row(rows: Sequence[Row], metric: str, condition: str, field: str = "value",
     """A row's number with its interval."""
     prefix = "delta_" if field == "delta" else ""
     for row in rows:
-        if (row.metric, row.condition, row.scope, row.direction in ("", "t2i")) == (
-            metric,
-            condition,
-            "eligible",
-            True,
-        ):
+        mine = (row.metric, row.condition, row.scope) == (metric, condition, "eligible")
+        if mine and row.direction in ("", "t2i"):
             numbers = (getattr(row, field), getattr(row, f"{prefix}low"), getattr(row, f"{prefix}high"))
             if None not in numbers:
                 return tuple(scale * float(n) for n in numbers)  # type: ignore[return-value]
     return None
 
 
-def _scalar(name: str, folder: Path) -> Scalar | None:
-    rows, seed = read_rows(folder), read_run(folder).seed
+def _scalar(name: str, one: Finished) -> Scalar | None:
+    rows, seed = one.rows, one.run.seed
     if name == "padding slope":
-        return padding_slope(rows, read_queries(folder), seed)
+        return padding_slope(rows, one.queries, seed)
     if name == "first-sentence reliance":
-        return first_sentence_reliance(read_queries(folder), seed)
+        return first_sentence_reliance(one.queries, seed)
     if name == "swap drop":
         return _row(rows, "recall@1", "swap-1-4", "delta", 100.0)
     if name == "needle half-depth":
@@ -108,23 +97,21 @@ def _scalar(name: str, folder: Path) -> Scalar | None:
     return _row(rows, "first_sentence_concentration", "all")
 
 
-def cards(results: Sequence[Path]) -> pd.DataFrame:
-    """The scalars of every model and data set below ``results``, as far as their probes were run.
+def cards(runs: Sequence[Finished]) -> pd.DataFrame:
+    """The scalars of every model and data set, as far as their probes were run.
 
     Returns:
         Columns data, model, scalar, value, low, high.
 
     Raises:
-        UserError: no such folder, or damaged results.
+        UserError: damaged results.
     """
     out = []
-    for folder in find_runs(results):
-        run = read_run(folder)
+    for one in runs:
         for name, probe in SCALARS.items():
-            if run.probe == probe and (found := _scalar(name, folder)) is not None:
-                out.append([run.data, run.model, name, *found])
+            if one.run.probe == probe and (found := _scalar(name, one)) is not None:
+                out.append([one.run.data, one.run.model, name, *found])
     table = pd.DataFrame(out, columns=["data", "model", "scalar", "value", "low", "high"])
-    table = table.drop_duplicates(["data", "model", "scalar"])
     place = table["scalar"].map(list(SCALARS).index)
     return (
         table.assign(_place=place)

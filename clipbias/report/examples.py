@@ -6,7 +6,6 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ from clipbias.data.loading import load_dataset
 from clipbias.data.sentences import split_sentences
 from clipbias.errors import UserError
 from clipbias.probe.spec import Condition, parse_probe
-from clipbias.results import Run, find_runs, read_queries, read_run
+from clipbias.results import Finished
 
 PER_PROBE = 3
 _SIDE = 192
@@ -47,26 +46,26 @@ class Example:
     models: tuple[Seen, ...]
 
 
-def find_examples(results: Sequence[Path]) -> list[Example]:
+def find_examples(runs: Sequence[Finished]) -> list[Example]:
     """For each probe and data set, the captions whose image fell furthest, over all models that ran it.
 
     The condition is the one that lost most T2I R@1; a caption's fall is the mean over models of log(rank after /
     rank before), on captions that the perturbation changed. Data sets that are not here, or are not what was run
     (by fingerprint), give no examples.
     """
-    groups: dict[tuple[str, str, str, str], list[tuple[Run, Path]]] = {}
-    for folder in find_runs(results):
-        run = read_run(folder)
-        groups.setdefault((run.data, run.split, run.data_fingerprint, run.probe_spec), []).append((run, folder))
+    groups: dict[tuple[str, str, str, str], list[Finished]] = {}
+    for one in runs:
+        run = one.run
+        groups.setdefault((run.data, run.split, run.data_fingerprint, run.probe_spec), []).append(one)
     datasets: dict[tuple[str, str, str], RetrievalDataset | None] = {}
     out = []
-    for (name, split, fingerprint, spec), runs in sorted(groups.items(), key=lambda item: item[0]):
+    for (name, split, fingerprint, spec), group in sorted(groups.items(), key=lambda item: item[0]):
         key = (name, split, fingerprint)
         if key not in datasets:
             datasets[key] = _same_data(*key)
         dataset = datasets[key]
         if dataset is not None:
-            out += _of_one_probe(dataset, spec, runs)
+            out += _of_one_probe(dataset, spec, group)
     return out
 
 
@@ -79,18 +78,18 @@ def _same_data(name: str, split: str, fingerprint: str) -> RetrievalDataset | No
     return dataset if dataset.fingerprint == fingerprint else None
 
 
-def _of_one_probe(dataset: RetrievalDataset, spec: str, runs: Sequence[tuple[Run, Path]]) -> list[Example]:
+def _of_one_probe(dataset: RetrievalDataset, spec: str, runs: Sequence[Finished]) -> list[Example]:
     try:
         probe = parse_probe(spec)
     except UserError:
         return []  # written by another version, or by hand
     conditions = {c.name: c for c in probe.conditions}
     tables: dict[str, pd.DataFrame] = {}
-    for run, folder in runs:
-        queries = read_queries(folder)
+    for one in runs:
+        queries = one.queries
         mine = queries[(queries["direction"] == "t2i") & queries["query"].between(0, len(dataset.captions) - 1)]
         if len(mine):
-            tables.setdefault(run.model, mine.drop_duplicates(["condition", "query"]))
+            tables.setdefault(one.run.model, mine.drop_duplicates(["condition", "query"]))
     if not tables or probe.baseline not in conditions:
         return []
     falls: dict[str, pd.Series] = {}

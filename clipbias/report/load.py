@@ -1,4 +1,4 @@
-"""All rows of all runs as one tidy table."""
+"""What the report is made from: the rows of all runs as one tidy table, published numbers, ablations."""
 
 from __future__ import annotations
 
@@ -9,40 +9,25 @@ from pathlib import Path
 import pandas as pd
 
 from clipbias.errors import UserError
-from clipbias.results import Run, find_runs, read_rows, read_run
+from clipbias.results import Finished
 from clipbias.shipped import shipped
 
 
-def load_rows(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[Run]]:
-    """Rows of every finished run below ``paths``, with model, data and context columns, and the runs.
+def all_rows(runs: Sequence[Finished]) -> pd.DataFrame:
+    """The rows of runs, with model, data, protocol and context columns.
 
     Raises:
-        UserError: nothing there, damaged files, or two runs of one model, data set and probe that differ.
+        UserError: no runs, or damaged ones.
     """
-    folders = find_runs(paths)
-    if not folders:
-        raise UserError(
-            f"no finished run in {', '.join(map(str, paths))}; run `clipbias probe` or `clipbias demo` first"
+    if not runs:
+        raise UserError("no finished run in the results; run `clipbias probe` or `clipbias demo` first")
+    frames = [
+        pd.DataFrame([asdict(row) for row in one.rows]).assign(
+            model=one.run.model, data=one.run.data, protocol=one.run.protocol, context=one.run.context_length
         )
-    seen: dict[tuple[str, str, str, str], Run] = {}
-    frames, runs = [], []
-    for folder in folders:
-        run = read_run(folder)
-        key = (run.model, run.data, run.split, run.probe)
-        if key in seen:
-            same = (seen[key].model_fingerprint, seen[key].data_fingerprint, seen[key].probe_spec) == (
-                run.model_fingerprint, run.data_fingerprint, run.probe_spec,
-            )  # fmt: skip
-            if same:
-                continue
-            raise UserError(
-                f"{folder}: {run.probe} of {run.model} on {run.data} is there twice and differs; remove one"
-            )
-        seen[key] = run
-        frame = pd.DataFrame([asdict(row) for row in read_rows(folder)])
-        frames.append(frame.assign(model=run.model, data=run.data, protocol=run.protocol, context=run.context_length))
-        runs.append(run)
-    return pd.concat(frames, ignore_index=True), runs
+        for one in runs
+    ]
+    return pd.concat(frames, ignore_index=True)
 
 
 def model_order(rows: pd.DataFrame) -> list[str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from clipbias.probe.stats import ClusterBootstrap, percentile_interval
-from clipbias.results import find_runs, read_queries, read_run
+from clipbias.results import Finished
 
 
 def significant_ranks(hits: np.ndarray, cluster: np.ndarray, seed: int = 0) -> list[int]:
@@ -30,7 +29,7 @@ def significant_ranks(hits: np.ndarray, cluster: np.ndarray, seed: int = 0) -> l
     return ranks
 
 
-def shared_ranks(results: Sequence[Path]) -> pd.DataFrame:
+def shared_ranks(runs: Sequence[Finished]) -> pd.DataFrame:
     """T2I R@1 ranks on full captions within each data set and protocol, from the drop-first probe's queries.
 
     Models are ranked together that ran on the very same data (by fingerprint).
@@ -39,11 +38,7 @@ def shared_ranks(results: Sequence[Path]) -> pd.DataFrame:
         Columns data, protocol, model, rank (from "1"; models that do not differ significantly may share one).
     """
     groups: dict[tuple[str, str, str], dict[str, pd.DataFrame]] = {}
-    for folder in find_runs(results):
-        run = read_run(folder)
-        if run.probe != "drop-first":
-            continue
-        queries = read_queries(folder)
+    for run, queries in ((one.run, one.queries) for one in runs if one.run.probe == "drop-first"):
         mine = queries[(queries["condition"] == "full") & (queries["direction"] == "t2i")].set_index("query")
         if len(mine):
             groups.setdefault((run.data, run.protocol, run.data_fingerprint), {}).setdefault(run.model, mine)

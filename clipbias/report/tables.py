@@ -16,7 +16,7 @@ def leaderboard(
     with their 95% intervals. Sorted by data set, then by T2I R@1.
 
     Args:
-        rows: as `load_rows` gives them.
+        rows: as `all_rows` gives them.
         ranks: as `shared_ranks` gives them; models that do not differ significantly share a ``rank``.
         scalars: as `cards` gives them; ``first-sentence reliance`` (% of R@1) and ``padding slope`` (points a
             sentence) say how much of the score rests on the first sentence and on early positions.

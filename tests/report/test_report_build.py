@@ -15,10 +15,10 @@ from tests_support import HOSTILE, make_row, make_run, write_models
 from clipbias.errors import UserError
 from clipbias.report.build import build_report
 from clipbias.report.figures import headline
-from clipbias.report.load import load_rows
+from clipbias.report.load import all_rows
 from clipbias.report.style import model_styles
 from clipbias.report.tables import leaderboard, to_csv, to_latex, to_markdown
-from clipbias.results import QUERY_COLUMNS, write_run
+from clipbias.results import QUERY_COLUMNS, load_runs, write_run
 
 
 @pytest.mark.parametrize("models", [["one"], [f"a model with quite a long name, number {i}" for i in range(20)]])
@@ -61,7 +61,8 @@ def test_markdown_cells_stay_in_their_column():
 
 def test_headline_is_percent_on_eligible_captions(tmp_path):
     write_models(tmp_path, "m")
-    rows, runs = load_rows([tmp_path])
+    runs = load_runs([tmp_path])
+    rows = all_rows(runs)
     assert len(runs) == 4
     table = headline(rows, "padding", "t2i")
     raw = rows.query("probe == 'padding' and direction == 't2i' and metric == 'recall@1' and scope == 'eligible'")
@@ -72,7 +73,7 @@ def test_headline_is_percent_on_eligible_captions(tmp_path):
 def test_the_leaderboard_is_sorted_and_shows_what_was_measured(tmp_path):
     for model in ("a", "bb", "ccc"):
         write_models(tmp_path, model)
-    rows, _ = load_rows([tmp_path])
+    rows = all_rows(load_runs([tmp_path]))
     board = leaderboard(rows)
     assert board["T2I R@1"].astype(float).is_monotonic_decreasing
     assert set(board["drop first"]) == {"-10.0"} and set(board["swap 1-4 95%"]) == {"-15.0 to -5.0"}
@@ -81,10 +82,10 @@ def test_the_leaderboard_is_sorted_and_shows_what_was_measured(tmp_path):
 def test_the_same_run_twice_is_one_and_two_that_differ_are_refused(tmp_path):
     write_models(tmp_path / "a", "m")
     write_models(tmp_path / "b", "m")
-    assert len(load_rows([tmp_path])[1]) == 4
+    assert len(load_runs([tmp_path])) == 4
     write_models(tmp_path / "c", "m", model_fingerprint="other")
     with pytest.raises(UserError, match="there twice and differs"):
-        load_rows([tmp_path])
+        all_rows(load_runs([tmp_path]))
 
 
 def test_unfinished_runs_are_left_out_and_nothing_at_all_is_said(tmp_path):
@@ -92,7 +93,7 @@ def test_unfinished_runs_are_left_out_and_nothing_at_all_is_said(tmp_path):
     for file in tmp_path.rglob("run.json"):
         file.rename(file.with_name("run.part"))
     with pytest.raises(UserError, match="no finished run"):
-        load_rows([tmp_path])
+        all_rows(load_runs([tmp_path]))
 
 
 def test_a_model_keeps_its_style_and_no_two_of_28_share_one():

@@ -8,7 +8,7 @@ import pytest
 from tests_support import make_row, make_run
 
 from clipbias.report.card import SCALARS, cards, wide_cards
-from clipbias.results import QUERY_COLUMNS, run_folder, write_run
+from clipbias.results import QUERY_COLUMNS, load_runs, run_folder, write_run
 
 
 def write(out, probe, hits, rows, eligible=None):
@@ -41,7 +41,7 @@ def test_the_scalars_are_their_definitions(tmp_path):
         make_row(condition=c, metric="first_sentence_concentration", value=v, low=v, high=v, **plain)
         for c, v in (("layer-1", 9.0), ("all", 2.5))
     ])  # fmt: skip
-    table = cards([tmp_path]).set_index("scalar")
+    table = cards(load_runs([tmp_path])).set_index("scalar")
     assert list(table.index) == list(SCALARS)
     slope = np.polyfit(range(6), [100 * hits[f"pad-{n}"].mean() for n in range(6)], 1)[0]
     assert table.loc["padding slope", "value"] == pytest.approx(slope)
@@ -56,11 +56,11 @@ def test_the_scalars_are_their_definitions(tmp_path):
     assert table.loc["swap drop", ["value", "low", "high"]].tolist() == pytest.approx([-25, -30, -20])
     assert table.loc["needle half-depth", "value"] == 3.5
     assert table.loc["attention concentration", "value"] == 2.5
-    assert wide_cards(cards([tmp_path])).loc[0, "swap drop"] == "-25.0 (-30.0 to -20.0)"
+    assert wide_cards(cards(load_runs([tmp_path]))).loc[0, "swap drop"] == "-25.0 (-30.0 to -20.0)"
 
 
 def test_a_model_that_finds_nothing_has_no_reliance(tmp_path):
     nothing = np.zeros(9, dtype=bool)
     write(tmp_path, "drop-first", {"full": nothing, "drop-first": nothing}, [make_row(probe="drop-first")])
-    assert cards([tmp_path]).empty
-    assert list(wide_cards(cards([tmp_path])).columns) == ["data", "model", *SCALARS]
+    assert cards(load_runs([tmp_path])).empty
+    assert list(wide_cards(cards(load_runs([tmp_path]))).columns) == ["data", "model", *SCALARS]

@@ -23,7 +23,7 @@ from clipbias.report.examples import data_uri, find_examples
 from clipbias.report.figures import ablation_figure, bars_figure
 from clipbias.report.load import published_drops, read_ablation
 from clipbias.report.ranks import shared_ranks, significant_ranks
-from clipbias.results import QUERY_COLUMNS, read_queries, run_folder, write_run
+from clipbias.results import QUERY_COLUMNS, load_runs, read_queries, run_folder, write_run
 
 
 def write(out, model, ranks, **changes):
@@ -51,7 +51,7 @@ def test_ranks_are_given_within_one_data_set_only(tmp_path):
     for model, good in (("a", 90), ("b", 50)):
         write(tmp_path, model, [1] * good + [2] * (100 - good))
     write(tmp_path / "other", "c", [2] * 100, data_fingerprint="other")
-    table = shared_ranks([tmp_path]).set_index("model")["rank"]
+    table = shared_ranks(load_runs([tmp_path])).set_index("model")["rank"]
     assert table.to_dict() == {"a": "1", "b": "2", "c": "1"}
 
 
@@ -74,7 +74,7 @@ def test_examples_are_the_captions_that_fell_furthest(tmp_path):
     dataset = load_dataset("scenes")
     encoder = clipbias.load_model("nano-longclip")
     folder = run_probe(Session(encoder, dataset), find_probes("drop-first")[0], tmp_path)
-    examples = find_examples([tmp_path])
+    examples = find_examples(load_runs([tmp_path]))
     queries = read_queries(folder).query("direction == 't2i'").pivot(index="query", columns="condition", values="rank")
     fall = np.log(queries["drop-first"] / queries["full"])
     assert len(examples) == 3
@@ -90,7 +90,7 @@ def test_examples_are_the_captions_that_fell_furthest(tmp_path):
 def test_examples_need_the_data_that_was_run(tmp_path):
     few = without_images(load_dataset("scenes"), range(20, 1000))
     run_probe(Session(clipbias.load_model("nano-clip"), few), find_probes("drop-first")[0], tmp_path)
-    assert find_examples([tmp_path]) == []
+    assert find_examples(load_runs([tmp_path])) == []
 
 
 def test_large_pictures_are_made_small():
