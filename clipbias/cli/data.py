@@ -68,6 +68,49 @@ def register(app: typer.Typer) -> None:
             raise CheckFailed(f"{name} is not what the protocol used: {', '.join(wrong)}")
 
     @group.command()
+    def get(
+        name: Annotated[str, typer.Argument(help="A data set.")],
+        root: Annotated[
+            Path | None, typer.Option(help="Where it goes; default: its place below CLIPBIAS_DATA.")
+        ] = None,
+        list_only: Annotated[bool, typer.Option("--list", help="Only say what would be downloaded.")] = False,
+    ) -> None:
+        """Download what is free of a data set, checked and unpacked; say what to do for the rest.
+
+        A cut download goes on with the same command.
+        """
+        import os
+
+        from clipbias.cli.console import progress_bar
+        from clipbias.data.download import fetch, sources
+        from clipbias.data.loading import dataset_spec
+        from clipbias.data.roots import DATA_VARIABLE
+        from clipbias.errors import UserError
+
+        spec = dataset_spec(name)
+        files, steps = sources(name)
+        base = os.environ.get(DATA_VARIABLE)
+        if root is None and files and not list_only:
+            if not base:
+                raise UserError(f"where should {name} go? Pass a folder with --root, or set {DATA_VARIABLE}")
+            root = Path(base) / name
+        if files:
+            print(f"{name}: {spec.title}. Licence: {spec.licence}. {spec.homepage}")
+        for file in files:
+            size = f", {file.bytes:,} bytes" if file.bytes else ""
+            if list_only:
+                print(f"{file.url}{size}{', unpacked' if file.unpack else ''}")
+                continue
+            assert root is not None
+            with progress_bar() as progress:
+                fresh = fetch(file, root.expanduser(), progress)
+            print(f"{file.name}: {'downloaded and checked' if fresh else 'is there already'}")
+        if steps:
+            print(steps if not files else f"What is left to do by hand:\n{steps}")
+        if files and not list_only:
+            print(f"compare it with the protocol: clipbias data check {name} --root {root}")
+
+    @group.command()
     def sentences(
         name: Annotated[str, typer.Argument(help="A data set, or a path.")],
         root: Annotated[Path | None, typer.Option(help="The data set's folder.")] = None,

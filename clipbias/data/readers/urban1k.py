@@ -65,7 +65,7 @@ def _regular(file: Path, folder: Path, follow_links: bool) -> str:
 SPEC = DatasetSpec(
     load_urban1k,
     title="Urban1k: street scenes with long machine-written captions",
-    licence="Apache-2.0 (captions); images from Visual Genome",
+    licence="CC BY-NC 4.0; images from Visual Genome",
     homepage="https://huggingface.co/datasets/BeichenZhang/Urban1k",
     default_split="test",
     counts={"test": (1_000, 1_000)},
