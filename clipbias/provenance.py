@@ -8,8 +8,9 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from clipbias import __version__
+
 _PACKAGES = {
-    "clipbias": "clipbias",
     "torch": "torch",
     "open_clip": "open_clip_torch",
     "numpy": "numpy",
@@ -20,7 +21,7 @@ _PACKAGES = {
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on."""
-    out = {"python": platform.python_version()}
+    out = {"clipbias": __version__, "python": platform.python_version()}
     for name, package in _PACKAGES.items():
         try:
             out[name] = version(package)
