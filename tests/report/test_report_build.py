@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -135,3 +136,14 @@ def test_curves_without_a_direction_become_figures(tmp_path):
     assert drawn["d-needle-fillers-0"]["value"].tolist() == pytest.approx([90.0] * 3)
     # Positions that hardly any caption reaches are left out.
     assert drawn["d-attention-by-token"]["x"].tolist() == [1.0, 2.0]
+
+
+def test_the_committed_leaderboards_come_out_of_the_committed_results_to_the_byte(tmp_path):
+    folder = Path(__file__).parents[2] / "leaderboards"
+    build_report([folder / "results", folder / "ablation-scenes.csv"], tmp_path / "one")
+    for made, committed in (("leaderboard", "scenes"), ("cards", "scenes-cards")):
+        for suffix in (".csv", ".md"):
+            assert (tmp_path / "one" / (made + suffix)).read_bytes() == (folder / (committed + suffix)).read_bytes()
+    build_report([folder / "results", folder / "ablation-scenes.csv"], tmp_path / "two")
+    for one in (tmp_path / "one").iterdir():
+        assert one.read_bytes() == (tmp_path / "two" / one.name).read_bytes(), one.name
