@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clipbias.errors import UserError
+
+
+def content_key(*parts: bytes) -> bytes:
+    """16 bytes of BLAKE2b over the parts and their lengths: the same content, the same key."""
+    found = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        found.update(len(part).to_bytes(8, "big") + part)
+    return found.digest()
 
 
 @contextmanager

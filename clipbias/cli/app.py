@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-COMMANDS = ("models", "data", "probe", "finetune", "report", "demo", "selftest")
+COMMANDS = ("models", "data", "probe", "finetune", "report", "demo", "selftest", "cache")
 
 app = typer.Typer(
     name="clipbias",

@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
         precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
         seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
         out: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
+        cache: Annotated[bool, typer.Option(help="Keep features, and use those kept (clipbias cache).")] = True,
         as_json: Annotated[bool, typer.Option("--json", help="Rows for programs.")] = False,
         list_: Annotated[bool, typer.Option("--list", help="List the probes.")] = False,
     ) -> None:
@@ -45,12 +46,12 @@ def register(app: typer.Typer) -> None:
         from dataclasses import asdict
 
         from clipbias.cli.console import pairs, print_json, progress_bar
-        from clipbias.data.images import require_readable
         from clipbias.data.loading import default_dataset_name, load_dataset
         from clipbias.errors import UserError
         from clipbias.models.loading import load_model
         from clipbias.probe.runner import Session, run_probe
         from clipbias.probe.spec import find_probes, read_probe, shipped_probes
+        from clipbias.probe.store import open_store
         from clipbias.results import read_rows
 
         if list_:
@@ -66,15 +67,12 @@ def register(app: typer.Typer) -> None:
         encoders = [load_model(m, weights, device, precision, **pairs(model_option, "--model-option")) for m in model]
         chosen = data or default_dataset_name()
         dataset = load_dataset(chosen, root=root, split=split, skip_bad=skip_bad, **pairs(option, "--option"))
-        if not skip_bad and dataset.name != "scenes":
-            with progress_bar() as progress:
-                require_readable(dataset, progress)
         if not as_json:
             print(f"data: {dataset.protocol}" + ("" if data else "  (no --data given)"))
         printed = []
         for encoder in encoders:
             with progress_bar() as progress:
-                session = Session(encoder, dataset, seed, progress)
+                session = Session(encoder, dataset, seed, progress, open_store() if cache else None)
                 command = f"clipbias probe {' '.join(p.name for p in probes)} --model {encoder.name} --data {chosen}"
                 folders = []
                 for p in probes:

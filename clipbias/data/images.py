@@ -6,6 +6,7 @@ EXIF orientation; a viewer does. Here images are upright unless ``upright=False`
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -17,9 +18,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from types import ModuleType
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, overload
 
 from clipbias.errors import UserError
+from clipbias.files import content_key
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -154,6 +156,18 @@ class FileImages:
         """Raise what ``self(index)`` would raise, at the cost of a reduced decoding."""
         verify_image(inside(self.root, self.names[index], self.follow_links))
 
+    def key(self, index: int) -> bytes:
+        """A digest of what ``self(index)`` is made from: the file's bytes, and whether it is turned upright."""
+        path = inside(self.root, self.names[index], self.follow_links)
+        try:
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise UserError(f"{path}: not a regular file")
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "blake2b").digest()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        return content_key(found, bytes([self.upright]))
+
 
 @dataclass(frozen=True)
 class SomeImages:
@@ -168,6 +182,11 @@ class SomeImages:
     def check(self, index: int) -> None:
         """See `FileImages.check`."""
         _check_one(self.load, self.kept[index])
+
+    def key(self, index: int) -> bytes | None:
+        """See `FileImages.key`; None where the other loader has none."""
+        find = getattr(self.load, "key", None)
+        return None if find is None else find(self.kept[index])
 
 
 def verify_image(source: Path | BinaryIO, label: str = "") -> None:
@@ -226,13 +245,57 @@ def find_bad_images(
     return bad
 
 
-def require_readable(dataset: RetrievalDataset, progress: Callable[[str, int, int], None] | None = None) -> None:
-    """Stop before any encoding when an image cannot be read.
+def image_keys(dataset: RetrievalDataset, workers: int | None = None) -> list[bytes | None]:
+    """A digest of each image's content, without decoding it; None where it cannot be read or the loader has none.
+
+    Args:
+        dataset: whose images; a loader with a ``key(index)`` says what its images are made from.
+        workers: threads; default one a core.
+    """
+    find = getattr(dataset.load_image, "key", None)
+    if find is None:
+        return [None] * len(dataset.image_names)
+
+    def one(index: int) -> bytes | None:
+        try:
+            return find(index)
+        except UserError:
+            return None
+
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        return list(pool.map(one, range(len(dataset.image_names))))
+
+
+class LazyImages(Sequence["Image.Image"]):
+    """Images ``indices`` of a loader, each decoded when it is asked for."""
+
+    def __init__(self, load: Callable[[int], Image.Image], indices: Sequence[int]) -> None:
+        self.load, self.indices = load, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Image.Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> LazyImages: ...
+    def __getitem__(self, index: int | slice) -> Image.Image | LazyImages:
+        if isinstance(index, slice):
+            return LazyImages(self.load, self.indices[index])
+        return self.load(self.indices[index])
+
+
+def require_readable(
+    dataset: RetrievalDataset,
+    progress: Callable[[str, int, int], None] | None = None,
+    indices: Iterable[int] | None = None,
+) -> None:
+    """Stop before any encoding when an image, or one of ``indices``, cannot be read.
 
     Raises:
         UserError: lists every bad image, one a line after the first.
     """
-    bad = find_bad_images(dataset, progress=progress)
+    bad = find_bad_images(dataset, indices, progress=progress)
     if bad:
         listed = "".join(f"\n  {one.reason}" for one in bad)
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,10 +11,25 @@ import numpy as np
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.spec import DatasetSpec
 from clipbias.errors import UserError
+from clipbias.files import content_key
 from clipbias.scenes import SPLITS, WORLD_VERSION, long_caption, render, sample_scene, short_caption
 
 if TYPE_CHECKING:
     from PIL import Image
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """``load_image`` of the scenes."""
+
+    split: str
+
+    def __call__(self, index: int) -> Image.Image:
+        return render(sample_scene(self.split, index))
+
+    def key(self, index: int) -> bytes:
+        """A picture is known by its place: the same world always draws the same."""
+        return content_key(WORLD_VERSION.encode(), self.split.encode(), str(index).encode())
 
 
 class _ShortCaptions(Sequence[str]):
@@ -51,16 +67,13 @@ def load_scenes(root: object = None, split: str | None = None, variant: int = 0)
         raise UserError(f"scenes has no split {split!r}; choose one of {', '.join(SPLITS)}")
     count = SPLITS[split]
 
-    def load_image(index: int) -> Image.Image:
-        return render(sample_scene(split, index))
-
     sentences = [tuple(s.text for s in long_caption(sample_scene(split, i))) for i in range(count)]
     return RetrievalDataset(
         name="scenes",
         split=split,
         protocol=f"{WORLD_VERSION}, split {split}: {count:,} generated scenes at 48 px, one long caption each",
         image_names=[f"{split}_{i:05d}" for i in range(count)],
-        load_image=load_image,
+        load_image=_Pictures(split),
         captions=[" ".join(s) for s in sentences],
         caption_image=np.arange(count),
         sentences=sentences,

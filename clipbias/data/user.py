@@ -15,6 +15,7 @@ from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.images import SUFFIXES, inside, open_image, safe_name, verify_image
 from clipbias.data.jsonfiles import read_json_lines
 from clipbias.errors import UserError
+from clipbias.files import content_key
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -190,6 +191,10 @@ class _ShardImages:
     def check(self, index: int) -> None:
         """Raise what ``self(index)`` would raise, at the cost of a reduced decoding."""
         verify_image(*self._bytes(index))
+
+    def key(self, index: int) -> bytes:
+        """See `clipbias.data.images.FileImages.key`."""
+        return content_key(self._bytes(index)[0].getvalue(), bytes([self.upright]))
 
 
 def _shards(path: str, shards: Sequence[Path], upright: bool) -> RetrievalDataset:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +23,8 @@ from clipbias.models.towers import causal_features, eot_positions, is_causal
 if TYPE_CHECKING:
     from PIL import Image
 
-_TEXT_TOKENS = 8192  # tokens in one text batch: large enough to keep a core busy, small enough for any GPU
+# Tokens in one text batch: enough to keep the device busy. What does not fit is halved until it does.
+_TEXT_TOKENS = {"cpu": 8192, "cuda": 65_536}
 _IMAGES = 128
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -35,6 +40,7 @@ class Encoder(ABC):
         device, precision: where and in which floating-point type it computes.
         context_length: token positions, special tokens included; 0 where the model does not say.
         embed_dim: D.
+        vouched: whether the fingerprint is sure to name the weights, so that features may be kept.
     """
 
     name: str
@@ -45,6 +51,7 @@ class Encoder(ABC):
     precision: str
     context_length: int
     embed_dim: int
+    vouched: bool = True
 
     @abstractmethod
     def tokenize(self, texts: Sequence[str]) -> Tensor:
@@ -133,21 +140,21 @@ class ClipEncoder(Encoder):
         """
         out = torch.empty(len(ids), self.embed_dim)
         for rows in self._text_batches(ids, batch_size):
-            part = ids[rows]
-            out[rows] = self._run(self._trimmed if self._trim else self.module.encode_text, part)
+            out[rows] = self._run(self._trimmed if self._trim else self.module.encode_text, ids[rows])
         return out
 
     def _text_batches(self, ids: Tensor, batch_size: int | None) -> Iterator[Tensor]:
         if not len(ids):
             return
+        budget = _TEXT_TOKENS.get(self.device.type, _TEXT_TOKENS["cpu"])
         if not self._trim:
-            yield from torch.arange(len(ids)).split(batch_size or max(1, _TEXT_TOKENS // ids.shape[1]))
+            yield from torch.arange(len(ids)).split(batch_size or max(1, budget // ids.shape[1]))
             return
         ends = eot_positions(ids)
         order = torch.argsort(ends, descending=True, stable=True)
         start = 0
         while start < len(order):
-            size = batch_size or max(1, _TEXT_TOKENS // (int(ends[order[start]]) + 1))
+            size = batch_size or max(1, budget // (int(ends[order[start]]) + 1))
             yield order[start : start + size]
             start += size
 
@@ -155,19 +162,63 @@ class ClipEncoder(Encoder):
         return causal_features(self.module.text, ids)
 
     def encode_images(self, images: Sequence[Image.Image | str | Path], batch_size: int | None = None) -> Tensor:
-        """See `Encoder.encode_images`."""
+        """See `Encoder.encode_images`; images are decoded and resized by threads while the model computes."""
         out = torch.empty(len(images), self.embed_dim)
         size = batch_size or _IMAGES
+        pixels = prefetched(lambda index: self.transform(opened(images[index])), len(images), ahead=size)
         for start in range(0, len(images), size):
-            pixels = torch.stack([self.transform(opened(image)) for image in images[start : start + size]])
-            out[start : start + len(pixels)] = self._run(self.module.encode_image, pixels)
+            batch = torch.stack(list(islice(pixels, size)))
+            out[start : start + len(batch)] = self._run(self.module.encode_image, batch)
         return out
 
-    @torch.inference_mode()
     def _run(self, tower: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+        """Features of a batch; one that does not fit into memory goes through in halves.
+
+        Raises:
+            UserError: a single input does not fit.
+        """
+        try:
+            return self._features(tower, batch)
+        except RuntimeError as error:
+            # CUDA says it by a type of its own, the CPU's allocator only in words.
+            if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
+                raise
+            if len(batch) == 1:
+                raise UserError(f"{self.name}: one input does not fit into the memory of {self.device}") from error
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return torch.cat([self._run(tower, half) for half in batch.chunk(2)])
+
+    @torch.inference_mode()
+    def _features(self, tower: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
         with torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
+            if self.device.type == "cuda":
+                batch = batch.pin_memory().to(self.device, non_blocking=True)
             features = tower(batch.to(self.device))
         return F.normalize(features.float(), dim=-1).cpu()
+
+
+def prefetched(make: Callable[[int], Tensor], count: int, ahead: int, workers: int | None = None) -> Iterator[Tensor]:
+    """``make(0)``, ``make(1)``, ... in order, made by threads up to ``ahead`` of where the reader is.
+
+    Args:
+        make: called from threads; decoding and resizing release Python's lock.
+        count: how many.
+        ahead: how many may wait; they are what is held in memory.
+        workers: threads; default one a core, at most 16.
+    """
+    with ThreadPoolExecutor(workers or min(16, os.cpu_count() or 1)) as pool:
+        waiting: deque[Future[Tensor]] = deque()
+        try:
+            for index in range(count):
+                waiting.append(pool.submit(make, index))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def opened(image: Image.Image | str | Path) -> Image.Image:

@@ -45,7 +45,9 @@ class WrappedEncoder(Encoder):
         self.embed_dim = 0
         samples = self._samples()
         self.embed_dim = samples.shape[1]
-        self.fingerprint = str(getattr(model, "fingerprint", "")) or _digest(samples)
+        named = str(getattr(model, "fingerprint", ""))
+        self.vouched = bool(named)
+        self.fingerprint = named or _digest(samples)
 
     def _samples(self) -> Tensor:
         """Features of fixed inputs: two texts and a picture."""
@@ -75,7 +77,7 @@ class WrappedEncoder(Encoder):
     def encode_images(self, images: Sequence[Image.Image | str | Path], batch_size: int | None = None) -> Tensor:
         """See `Encoder.encode_images`."""
         return self._batched(
-            lambda part: self.model.encode_images([opened(i).convert("RGB") for i in part]), list(images), batch_size
+            lambda part: self.model.encode_images([opened(i).convert("RGB") for i in part]), images, batch_size
         )
 
     def _own(self, function: str) -> Callable[[Any], Any]:
@@ -87,12 +89,12 @@ class WrappedEncoder(Encoder):
     def _batched(
         self,
         encode: Callable[[Any], Any],
-        items: list[Any],
+        items: Sequence[Any],
         batch_size: int | None,
         join: Callable[[list[Any]], Any] = list,
     ) -> Tensor:
         size = batch_size or _BATCH
-        parts = [torch.empty(0, self.embed_dim)] if not items else []
+        parts = [torch.empty(0, self.embed_dim)] if not len(items) else []
         for start in range(0, len(items), size):
             chunk = items[start : start + size]
             with torch.inference_mode():

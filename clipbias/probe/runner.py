@@ -14,19 +14,23 @@ import torch
 from torch import Tensor
 
 from clipbias.data.dataset import RetrievalDataset
+from clipbias.data.images import LazyImages, image_keys, require_readable
 from clipbias.data.sentences import dataset_sentences, split_sentences
 from clipbias.errors import UserError
+from clipbias.files import content_key
 from clipbias.models.encoder import ClipEncoder, Encoder
 from clipbias.models.tokenizer import ClipTokens, clip_token_lists, pack_ids
 from clipbias.probe.metrics import DIRECTIONS, Ranking, per_query_metrics, rank_both
 from clipbias.probe.spec import Condition, Probe
 from clipbias.probe.stats import INTERVAL, ClusterBootstrap, holm, mcnemar_exact, percentile_interval
+from clipbias.probe.store import EmbeddingStore, space_of
 from clipbias.provenance import source_state, versions
 from clipbias.registry import Registry
 from clipbias.results import SCHEMA, Row, Run, read_run, run_folder, write_run
 
 Progress = Callable[[str, int, int], None]
-_IMAGE_CHUNK = 256
+_IMAGE_BATCH = 256
+_IMAGE_CHUNK = 2048  # images in one shard of the store: what is lost when a run is killed
 
 
 TextKey = tuple[str, int | None, int]
@@ -47,11 +51,20 @@ def _silent(what: str, done: int, total: int) -> None:
 
 
 class Session:
-    """One model on one data set; every distinct text and every image is encoded once."""
+    """One model on one data set; every distinct text and every image is encoded once.
+
+    With a ``store`` they are encoded once for all sessions that use it.
+    """
 
     def __init__(
-        self, encoder: Encoder, dataset: RetrievalDataset, seed: int = 0, progress: Progress = _silent
+        self,
+        encoder: Encoder,
+        dataset: RetrievalDataset,
+        seed: int = 0,
+        progress: Progress = _silent,
+        store: EmbeddingStore | None = None,
     ) -> None:
+        self.store = store
         self.encoder = encoder
         self.dataset = dataset
         self.seed = seed
@@ -65,16 +78,46 @@ class Session:
         self._bootstraps: dict[str, ClusterBootstrap] = {}
 
     def images(self) -> Tensor:
-        """Image features [N, D]."""
+        """Image features [N, D]; nothing is encoded before every image that has to be was seen to be readable.
+
+        Raises:
+            UserError: names every image that cannot be read.
+        """
         if self._images is None:
-            total = len(self.dataset.image_names)
-            parts = []
-            for start in range(0, total, _IMAGE_CHUNK):
-                chunk = range(start, min(start + _IMAGE_CHUNK, total))
-                parts.append(self.encoder.encode_images([self.dataset.load_image(i) for i in chunk]))
-                self.progress("images", chunk.stop, total)
-            self._images = torch.cat(parts)
+            keys = image_keys(self.dataset) if self.store is not None else []
+            space = space_of(self.encoder, "images")
+            if self.store is None or not space or not any(keys):
+                # Where images are made and not read, making them is the check.
+                if hasattr(self.dataset.load_image, "check"):
+                    require_readable(self.dataset, self.progress)
+                self._images = self._encode_images(range(len(self.dataset.image_names)))
+            else:
+                self._images = self._stored_images(self.store, space, keys)
         return self._images
+
+    def _stored_images(self, store: EmbeddingStore, space: str, keys: Sequence[bytes | None]) -> Tensor:
+        missing = store.missing(space, keys)
+        if missing and hasattr(self.dataset.load_image, "check"):
+            require_readable(self.dataset, self.progress, missing)
+        known = [key for key in keys if key is not None]
+        if len(known) < len(keys):  # readable now, and was not when its key was made
+            raise UserError(f"{self.dataset.name}: an image changed while it was read; run again")
+        for start in range(0, len(missing), _IMAGE_CHUNK):
+            part = missing[start : start + _IMAGE_CHUNK]
+
+            def encode(rows: list[int], part: list[int] = part) -> Tensor:
+                return self._encode_images([part[row] for row in rows])
+
+            store.features(space, [known[i] for i in part], encode)
+        return store.features(space, known, self._encode_images)
+
+    def _encode_images(self, indices: Sequence[int]) -> Tensor:
+        parts = []
+        for start in range(0, len(indices), _IMAGE_BATCH):
+            part = indices[start : start + _IMAGE_BATCH]
+            parts.append(self.encoder.encode_images(LazyImages(self.dataset.load_image, part)))
+            self.progress("images", start + len(part), len(indices))
+        return torch.cat(parts)
 
     def texts(self, texts: Sequence[TextKey]) -> tuple[Tensor, np.ndarray, np.ndarray]:
         """Distinct features [U, D], the row of each text [M], and the uncut token count of each text [M]."""
@@ -119,19 +162,34 @@ class Session:
             UserError: ids are to be changed and the model has no CLIP tokenizer.
         """
         if first_tokens is None and not padding:
-            return self.encoder.encode_texts(texts), self.encoder.token_lengths(texts)
+            features = self._stored_texts(texts, "", lambda part: self.encoder.encode_texts(part))
+            return features, self.encoder.token_lengths(texts)
         if not isinstance(self.encoder, ClipEncoder) or not isinstance(self.encoder.tokens, ClipTokens):
             raise UserError(f"{self.encoder.name}: probes that change token ids need a model with CLIP's tokenizer")
-        ids = [tokens[:first_tokens] for tokens in clip_token_lists(texts)]
-        packed = pack_ids(ids, self.encoder.context_length, padding)
-        return self.encoder.encode_token_ids(packed), np.array([len(tokens) + padding + 2 for tokens in ids])
+        encoder = self.encoder
+
+        def encode(part: list[str]) -> Tensor:
+            ids = [tokens[:first_tokens] for tokens in clip_token_lists(part)]
+            return encoder.encode_token_ids(pack_ids(ids, encoder.context_length, padding))
+
+        features = self._stored_texts(texts, f"first {first_tokens}, pads {padding}", encode)
+        lengths = [len(tokens[:first_tokens]) + padding + 2 for tokens in clip_token_lists(texts)]
+        return features, np.array(lengths)
+
+    def _stored_texts(self, texts: list[str], form: str, encode: Callable[[list[str]], Tensor]) -> Tensor:
+        space = space_of(self.encoder, "texts")
+        if self.store is None or not space:
+            return encode(texts)
+        keys = [content_key(form.encode(), text.encode("utf-8", "surrogatepass")) for text in texts]
+        return self.store.features(space, keys, lambda rows: encode([texts[row] for row in rows]))
 
     def rankings(self, texts: Sequence[TextKey]) -> dict[str, Ranking]:
         """Both directions' ranks of one text a caption."""
         key = tuple(texts)
         if key not in self._rankings:
+            images = self.images()  # first, so that a bad image stops the run before anything is encoded
             features, row, _ = self.texts(texts)
-            self._rankings[key] = rank_both(features, self.images(), self.dataset.caption_image, row)
+            self._rankings[key] = rank_both(features, images, self.dataset.caption_image, row)
         return self._rankings[key]
 
 

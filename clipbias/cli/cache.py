@@ -1,0 +1,73 @@
+"""`clipbias cache`: the features and indices that are kept between runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(help="Features and indices kept between runs: look, check, clear.", no_args_is_help=True)
+    app.add_typer(group, name="cache")
+
+    @group.command()
+    def info(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+        """Say where the cache lies, and how much each model keeps in it."""
+        from collections import Counter
+
+        from clipbias.cli.console import print_json
+        from clipbias.data.roots import cache_folder
+        from clipbias.probe.store import open_store, shard_paths
+
+        store = open_store()
+        sizes: Counter[str] = Counter()
+        for path in shard_paths(store.folder):
+            sizes[path.parent.name] += path.stat().st_size
+        indices = sum(f.stat().st_size for f in (cache_folder() / "index").glob("*.arrow"))
+        if as_json:
+            facts = {"folder": str(cache_folder()), "limit_bytes": store.limit, "indices_bytes": indices}
+            print_json({**facts, "features_bytes": dict(sizes)})
+            return
+        print(f"{cache_folder()}: {(sum(sizes.values()) + indices) / 1e6:,.1f} MB")
+        print(f"  {indices / 1e6:10,.1f} MB  indices of annotation files")
+        for space, size in sizes.most_common():
+            print(f"  {size / 1e6:10,.1f} MB  {space}")
+        print(f"features may take {store.limit / 1e9:g} GB (CLIPBIAS_CACHE_GB); the least recently used go first")
+
+    @group.command()
+    def verify() -> None:
+        """Read every kept feature against its checksum; remove what is damaged, with exit code 1."""
+        from clipbias.errors import CheckFailed, UserError
+        from clipbias.probe.store import open_store, read_shard, shard_paths
+
+        damaged = read = 0
+        for path in shard_paths(open_store().folder):
+            read += 1
+            try:
+                read_shard(path)
+            except UserError as error:
+                print(error)
+                path.unlink(missing_ok=True)
+                damaged += 1
+        print(f"{read} files read, {damaged} damaged")
+        if damaged:
+            raise CheckFailed(f"{damaged} damaged files were removed; what they held is computed again when needed")
+
+    @group.command()
+    def clear() -> None:
+        """Remove everything that is kept; results are not touched."""
+        import shutil
+
+        from clipbias.data.roots import cache_folder
+        from clipbias.errors import UserError
+
+        for name in ("embeddings", "index"):
+            try:
+                shutil.rmtree(cache_folder() / name)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise UserError(f"{cache_folder() / name}: cannot be removed ({error.strerror})") from error
+        print(f"{cache_folder()}: cleared")

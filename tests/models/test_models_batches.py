@@ -1,0 +1,90 @@
+"""Batches: read ahead in order, and halved where they do not fit into memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import torch
+
+import clipbias
+from clipbias.errors import UserError
+from clipbias.models.encoder import prefetched
+from clipbias.scenes import render, sample_scene
+
+
+def test_items_come_in_order_and_never_more_than_ahead_wait():
+    lock, made, read, most = threading.Lock(), [0], [0], [0]
+
+    def make(index: int) -> torch.Tensor:
+        time.sleep(0.002 * (index % 3))
+        with lock:
+            made[0] += 1
+            most[0] = max(most[0], made[0] - read[0])
+        return torch.tensor(index)
+
+    found = []
+    for item in prefetched(make, 40, ahead=6, workers=4):
+        found.append(int(item))
+        with lock:
+            read[0] += 1
+    assert found == list(range(40)) and most[0] <= 6 + 2
+    assert list(prefetched(make, 0, ahead=3)) == []
+
+
+def test_an_error_comes_at_its_place_and_stops_the_rest():
+    made = []
+
+    def make(index: int) -> torch.Tensor:
+        made.append(index)
+        if index == 5:
+            raise UserError("image 5 is bad")
+        return torch.tensor(index)
+
+    found = []
+    with pytest.raises(UserError, match="image 5 is bad"):
+        for item in prefetched(make, 1_000, ahead=4, workers=2):
+            found.append(int(item))
+    assert found == [0, 1, 2, 3, 4] and len(made) < 30
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: not enough memory")]
+)
+def test_a_batch_that_does_not_fit_goes_through_in_halves(monkeypatch, error):
+    encoder = clipbias.load_model("nano-clip")
+    texts = [f"A red circle and {i} blue squares." + " More." * (i % 7) for i in range(30)]
+    images = [render(sample_scene("test", i)) for i in range(20)]
+    whole = encoder.encode_texts(texts), encoder.encode_images(images)
+    sizes = []
+    real = encoder._features
+
+    def tight(tower, batch):
+        sizes.append(len(batch))
+        if len(batch) > 4:
+            raise error
+        return real(tower, batch)
+
+    monkeypatch.setattr(encoder, "_features", tight)
+    for found, expected in zip((encoder.encode_texts(texts), encoder.encode_images(images)), whole, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    assert max(sizes) > 4 and sum(size for size in sizes if size <= 4) == 50
+
+    def never(tower, batch):
+        raise error
+
+    monkeypatch.setattr(encoder, "_features", never)
+    with pytest.raises(UserError, match="one input does not fit into the memory of cpu"):
+        encoder.encode_texts(texts)
+
+
+def test_other_errors_are_not_taken_for_a_full_memory(monkeypatch):
+    encoder = clipbias.load_model("nano-clip")
+
+    def broken(tower, batch):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(encoder, "_features", broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        encoder.encode_texts(["a"])
