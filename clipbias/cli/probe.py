@@ -49,6 +49,7 @@ def register(app: typer.Typer) -> None:
         from clipbias.data.loading import default_dataset_name, load_dataset
         from clipbias.errors import UserError
         from clipbias.models.loading import load_model
+        from clipbias.probe.distributed import local_device, process_group, serve, shared
         from clipbias.probe.runner import Session, run_probe
         from clipbias.probe.spec import find_probes, read_probe, shipped_probes
         from clipbias.probe.store import open_store
@@ -64,34 +65,42 @@ def register(app: typer.Typer) -> None:
         if weights is not None and len(model) > 1:
             raise UserError("--weights belongs to one model; run the models one by one, or give paths as --model")
         probes = [p for name in names for p in find_probes(name)]
-        encoders = [load_model(m, weights, device, precision, **pairs(model_option, "--model-option")) for m in model]
+        place = local_device(device)
+        encoders = [load_model(m, weights, place, precision, **pairs(model_option, "--model-option")) for m in model]
         chosen = data or default_dataset_name()
         dataset = load_dataset(chosen, root=root, split=split, skip_bad=skip_bad, **pairs(option, "--option"))
-        if not as_json:
-            print(f"data: {dataset.protocol}" + ("" if data else "  (no --data given)"))
-        printed = []
-        for encoder in encoders:
-            with progress_bar() as progress:
-                session = Session(encoder, dataset, seed, progress, open_store() if cache else None)
-                command = f"clipbias probe {' '.join(p.name for p in probes)} --model {encoder.name} --data {chosen}"
+        with process_group() as number:
+            if number:
+                for encoder in encoders:
+                    serve(encoder, dataset)
+                return
+            if not as_json:
+                print(f"data: {dataset.protocol}" + ("" if data else "  (no --data given)"))
+            printed = []
+            for encoder in encoders:
                 folders = []
-                for p in probes:
-                    try:
-                        folders.append(run_probe(session, p, out, command))
-                    except UserError as error:
-                        if "all" not in names:
-                            raise
-                        print(f"skipped {p.name}: {error}", file=sys.stderr)
-            for folder in folders:
-                rows = read_rows(folder)
-                if as_json:
-                    printed += [{"model": encoder.name, **asdict(row)} for row in rows]
-                else:
-                    print_rows(encoder.name, rows)
-        if as_json:
-            print_json(printed)
-        else:
-            print(f"results: {out}")
+                with progress_bar() as progress, shared(encoder) as working:
+                    session = Session(working, dataset, seed, progress, open_store() if cache else None)
+                    command = (
+                        f"clipbias probe {' '.join(p.name for p in probes)} --model {encoder.name} --data {chosen}"
+                    )
+                    for p in probes:
+                        try:
+                            folders.append(run_probe(session, p, out, command))
+                        except UserError as error:
+                            if "all" not in names:
+                                raise
+                            print(f"skipped {p.name}: {error}", file=sys.stderr)
+                for folder in folders:
+                    rows = read_rows(folder)
+                    if as_json:
+                        printed += [{"model": encoder.name, **asdict(row)} for row in rows]
+                    else:
+                        print_rows(encoder.name, rows)
+            if as_json:
+                print_json(printed)
+            else:
+                print(f"results: {out}")
 
 
 def print_rows(model: str, rows: list[Row]) -> None:

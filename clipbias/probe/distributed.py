@@ -1,0 +1,144 @@
+"""Evaluation on several GPUs or machines under ``torchrun``: each process encodes a share of the texts and images.
+
+Process 0 runs the probes as if it were alone; its encoder hands out the work. The others serve it until it is done.
+Features come back in input order, so ranks are those of one process.
+
+    torchrun --nproc-per-node 4 -m clipbias probe all --model longclip-b16
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from clipbias.data.dataset import RetrievalDataset
+from clipbias.data.images import LazyImages
+from clipbias.errors import UserError
+from clipbias.models.encoder import ClipEncoder, Encoder
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_STOP = "stop"
+
+
+def world_size() -> int:
+    """How many processes ``torchrun`` started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_device(device: str) -> str:
+    """The device of this process: under ``torchrun`` a GPU each, where "auto" or "cuda" is asked for."""
+    if world_size() > 1 and device in ("auto", "cuda") and torch.cuda.is_available():
+        return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+    return device
+
+
+@contextmanager
+def process_group() -> Iterator[int]:
+    """This process's number; the processes are connected inside the block where there are several."""
+    if world_size() == 1:
+        yield 0
+        return
+    # Work is handed out and features come back on the CPU, so gloo serves GPUs as well.
+    dist.init_process_group("gloo")
+    try:
+        yield dist.get_rank()
+    finally:
+        dist.destroy_process_group()
+
+
+def _share(count: int, rank: int, size: int) -> slice:
+    """The ``rank``-th of ``size`` contiguous shares of ``count`` items."""
+    return slice(count * rank // size, count * (rank + 1) // size)
+
+
+def _split(items: Any) -> list[Any]:
+    return [items[_share(len(items), rank, dist.get_world_size())] for rank in range(dist.get_world_size())]
+
+
+def _hand_out(parts: list[Any] | None) -> Any:
+    """This process's part of what process 0 has."""
+    out: list[Any] = [None]
+    dist.scatter_object_list(out, parts, src=0)
+    return out[0]
+
+
+def _gather(encode: Callable[[], Tensor]) -> Tensor:
+    """At process 0, the features of all processes in their order; elsewhere this one's.
+
+    Raises:
+        UserError: one of them failed; all take part in the gathering before, so that none waits for ever.
+    """
+    features, failed = torch.empty(0), None
+    try:
+        features = encode()
+    except Exception as error:
+        failed = error
+    report = f"process {dist.get_rank()}: {failed}" if failed is not None else features
+    parts: list[Any] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+    dist.gather_object(report, parts, dst=0)
+    if parts is None:
+        return features
+    if failed is not None:
+        raise failed
+    broken = [part for part in parts if isinstance(part, str)]
+    if broken:
+        raise UserError("; ".join(broken))
+    return torch.cat(parts)
+
+
+class SharedEncoder(ClipEncoder):
+    """Process 0's encoder: encodes a share of what it is asked for, and has the others encode the rest."""
+
+    def __init__(self, encoder: ClipEncoder) -> None:
+        self.__dict__.update(encoder.__dict__)
+        self._alone = encoder
+
+    def encode_token_ids(self, ids: Tensor, batch_size: int | None = None) -> Tensor:
+        """See `ClipEncoder.encode_token_ids`."""
+        if len(ids) < dist.get_world_size():
+            return self._alone.encode_token_ids(ids, batch_size)
+        # A view would be sent with the whole tensor that it is a part of.
+        mine = _hand_out([("ids", part.clone(), batch_size) for part in _split(ids)])
+        return _gather(lambda: self._alone.encode_token_ids(*mine[1:]))
+
+    def encode_images(self, images: Sequence[Image.Image | str | Path], batch_size: int | None = None) -> Tensor:
+        """See `ClipEncoder.encode_images`; the data set's own images are shared, others are encoded here."""
+        if not isinstance(images, LazyImages) or len(images) < dist.get_world_size():
+            return self._alone.encode_images(images, batch_size)
+        mine = _hand_out([("images", list(part), batch_size) for part in _split(images.indices)])
+        return _gather(lambda: self._alone.encode_images(LazyImages(images.load, mine[1]), batch_size))
+
+
+@contextmanager
+def shared(encoder: Encoder) -> Iterator[Encoder]:
+    """At process 0: the encoder that hands out work; the others are sent home at the end, whatever happened."""
+    if world_size() == 1 or not isinstance(encoder, ClipEncoder):
+        yield encoder
+        return
+    try:
+        yield SharedEncoder(encoder)
+    finally:
+        _hand_out([_STOP] * dist.get_world_size())
+
+
+def serve(encoder: Encoder, dataset: RetrievalDataset) -> None:
+    """At the other processes: encode what process 0 hands out, until it says stop."""
+    if not isinstance(encoder, ClipEncoder):
+        return
+    work: dict[str, Callable[[Any, int | None], Tensor]] = {
+        "ids": encoder.encode_token_ids,
+        "images": lambda part, size: encoder.encode_images(LazyImages(dataset.load_image, part), size),
+    }
+    while (task := _hand_out(None)) != _STOP:
+        kind, part, batch_size = task
+        _gather(partial(work[kind], part, batch_size))
