@@ -33,6 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from workload import captions, write_b16, write_data
 
+SAMPLED = 8
 PARTS = ("text", "ranks", "nano", "suite")
 
 
@@ -190,7 +191,7 @@ def ranks(way: str, images: str, texts: str, out: str) -> dict[str, object]:
     image_rows = F.normalize(torch.randn(n, 512), dim=-1)
     owner = np.repeat(np.arange(n), m // n)
     text_rows = F.normalize(image_rows[owner] + 1.2 * torch.randn(m, 512) / 512**0.5, dim=-1)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _reset_peak()
     began = time.perf_counter()
     if way == "clipbias":
         found = rank_both(text_rows, image_rows, owner)
@@ -202,20 +203,33 @@ def ranks(way: str, images: str, texts: str, out: str) -> dict[str, object]:
         t2i = (scores >= best[:, None]).sum(1).numpy()
         i2t = _image_ranks(scores.T, torch.from_numpy(owner), n, by_sorting=False)
     else:
-        # Row by row, sorted: the public scripts.
+        # Rows sorted, as in the public scripts; of many rows every eighth block, and the time taken eightfold.
         places = torch.from_numpy(owner)
-        t2i = np.empty(m, dtype=np.int64)
-        for start in range(0, m, 256):
+        step = 256 * (1 if m <= 25_000 else SAMPLED)
+        t2i, i2t = np.zeros(m, dtype=np.int64), np.zeros(n, dtype=np.int64)
+        for start in range(0, m, step):
             order = (text_rows[start : start + 256] @ image_rows.T).argsort(dim=1, descending=True)
             t2i[start : start + 256] = (order == places[start : start + 256, None]).int().argmax(1).numpy() + 1
-        i2t = np.empty(n, dtype=np.int64)
-        for start in range(0, n, 256):
+        for start in range(0, n, step):
             rows = image_rows[start : start + 256] @ text_rows.T
             i2t[start : start + 256] = _image_ranks(rows, places, n, by_sorting=True, first=start)
+        began -= (time.perf_counter() - began) * (step // 256 - 1)
     seconds = time.perf_counter() - began
+    peak = _peak() - before
     np.savez(out, t2i=t2i, i2t=i2t)
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
     return {"seconds": seconds, "above": peak}
+
+
+def _reset_peak() -> float:
+    """Forget the largest memory so far; the memory held now, GiB."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _peak()
+
+
+def _peak() -> float:
+    """The largest memory since `_reset_peak`, GiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 2**20
 
 
 def _image_ranks(scores: Tensor, owner: Tensor, count: int, by_sorting: bool, first: int = 0) -> np.ndarray:
@@ -294,9 +308,13 @@ def ranks_part(folder: Path, model: Path) -> None:
             same[way] = {k: v.copy() for k, v in np.load(folder / "ranks.npz").items()}
         lines = []
         for way, one in found.items():
-            agree = [f"{(same[way][d] == same['clipbias'][d]).mean():.4%}" for d in ("t2i", "i2t")]
+            looked = {d: same[way][d] > 0 for d in ("t2i", "i2t")}
+            agree = [f"{(same[way][d] == same['clipbias'][d])[looked[d]].mean():.4%}" for d in looked]
             faster = one["seconds"] / found["clipbias"]["seconds"]
-            lines.append([way, f"{one['seconds']:.1f}", f"{faster:.1f}", f"{one['above']:.2f}", " / ".join(agree)])
+            sampled = " (every eighth block of rows, times 8)" if not looked["t2i"].all() else ""
+            lines.append(
+                [way + sampled, f"{one['seconds']:.1f}", f"{faster:.1f}", f"{one['above']:.2f}", " / ".join(agree)]
+            )
         head = ["way", "seconds", "clipbias is faster by", "above the features, GiB", "equal ranks, T2I / I2T"]
         show(f"Ranks in both directions: {n:,} images, {m:,} captions, 512 numbers", head, lines)
 
