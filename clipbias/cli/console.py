@@ -20,7 +20,10 @@ def print_json(value: object) -> None:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress callback (what, done, total) that draws bars on stderr where that is a terminal."""
+    """A progress callback (what, done, total) that draws bars on stderr where that is a terminal.
+
+    One bar for each ``what`` up to its first comma; the rest is free to change.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -43,9 +46,10 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         tasks: dict[str, int] = {}
 
         def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]
+            name = what.partition(",")[0]
+            if name not in tasks:
+                tasks[name] = progress.add_task(what, total=total)
+            progress.update(tasks[name], description=what, completed=done, total=total or None)  # type: ignore[arg-type]
 
         yield show
 

@@ -46,13 +46,18 @@ def _finetune_command(name: str):  # type: ignore[no-untyped-def]
         evaluate: Annotated[bool, typer.Option(help="Probe before and after.")] = True,
     ) -> None:
         from clipbias.cli.console import pairs, progress_bar
+        from clipbias.data.build import without_images
         from clipbias.data.loading import load_dataset
         from clipbias.data.sentences import split_sentences
+        from clipbias.errors import UserError
         from clipbias.finetune.recipe import read_recipe
         from clipbias.finetune.recipes import nano, recipe_called
         from clipbias.finetune.runs import finetune
         from clipbias.finetune.train import training_pixels
+        from clipbias.models.encoder import ClipEncoder
         from clipbias.models.loading import load_model
+        from clipbias.models.tokenizer import ClipTokens
+        from clipbias.probe.distributed import local_device, process_group
 
         chosen = recipe_called(name)
         if data == "scenes":
@@ -62,11 +67,14 @@ def _finetune_command(name: str):  # type: ignore[no-untyped-def]
         chosen = chosen.override(seed=seed, **pairs(settings, "--set"))
         folder = out or Path("runs") / f"{name}-seed{seed}"
         print(chosen.to_toml(), end="")
-        encoder = load_model(base, weights=weights)
-        dataset = load_dataset(data, root=root, split=split)
+        encoder = load_model(base, weights=weights, device=local_device("auto"))
+        if not isinstance(encoder, ClipEncoder) or not isinstance(encoder.tokens, ClipTokens):
+            raise UserError(f"{base}: fine-tuning needs a model of open_clip's modules with CLIP's tokenizer")
+        dataset, held_out = load_dataset(data, root=root, split=split), None
         if data == "scenes":
             dataset = training_pixels(dataset)
-        with progress_bar() as bar:
+            held_out = without_images(load_dataset(data, split="validation"), range(200, 1000))
+        with process_group(None) as number, progress_bar() as bar:
             model = finetune(
                 encoder.module,
                 dataset,
@@ -75,8 +83,11 @@ def _finetune_command(name: str):  # type: ignore[no-untyped-def]
                 encoder.image_size,
                 split_sentences,
                 resume=resume,
-                progress=lambda step, steps, values: bar(f"{name}, loss {values['loss']:.3f}", step, steps),
+                progress=lambda step, steps, values: bar(_progress_line(name, values), step, steps),
+                held_out=held_out,
             )
+        if number:
+            return  # the first process writes
         exported = _finish(
             model, chosen, folder, f"clipbias finetune {name} --base {base} --seed {seed}", data, encoder.fingerprint
         )
@@ -84,6 +95,12 @@ def _finetune_command(name: str):  # type: ignore[no-untyped-def]
             _compare(base, weights, exported, folder, data)
 
     return command
+
+
+def _progress_line(name: str, values: dict[str, float]) -> str:
+    """What the bar says beside how far it is."""
+    line = f"{name}, loss {values['loss']:.3f}, lr {values['lr']:.1e}, {values['samples_per_second']:.0f} samples/s"
+    return line + (f", {values['gpu_gib']:.1f} GiB" if "gpu_gib" in values else "")
 
 
 def pretrain_nano_command(

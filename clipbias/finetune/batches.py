@@ -31,6 +31,17 @@ class Batch:
 
         return Batch(*(move(t) for t in (self.pixels, self.long_ids, self.short_ids, self.n_pre)))  # type: ignore[arg-type]
 
+    def split(self, size: int) -> list[Batch]:
+        """Batches of at most ``size`` samples; this one where ``size`` is 0."""
+        count = len(self.pixels)
+        if not 0 < size < count:
+            return [self]
+        tensors = (self.pixels, self.long_ids, self.short_ids, self.n_pre)
+        return [
+            Batch(*(None if t is None else t[start : start + size] for t in tensors))  # type: ignore[arg-type]
+            for start in range(0, count, size)
+        ]
+
 
 def batch_indices(count: int, batch_size: int, seed: int, step: int) -> tuple[int, np.ndarray]:
     """Epoch and sample indices [batch_size] of a step: every epoch is its own permutation.

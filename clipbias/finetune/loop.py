@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from clipbias.errors import UserError
 from clipbias.files import atomic_path
@@ -24,24 +27,118 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, _DTYPES[precision], enabled=precision != "fp32")
 
 
-def step_losses(model: TrainModel, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
+def step_losses(net: nn.Module, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
     """The losses of one batch; "loss" is what is minimised (paper equation for L).
 
     "clip": InfoNCE on the short captions. "long-short": ``weight_long * L_long + weight_short *
     L_short``, the short captions against the images' principal components. The towers run in the
-    recipe's precision, the losses in fp32.
+    recipe's precision, the losses in fp32. Under ``torchrun`` the batch is this process' share, and the
+    losses are those of all shares together.
+
+    Args:
+        net: a `TrainModel`, or one wrapped by `DistributedDataParallel`.
+        batch: on the model's device.
+        recipe: the recipe.
     """
+    return _losses(_forward(net, batch, recipe), recipe)
+
+
+Features = tuple[Tensor, Tensor, Tensor | None, Tensor]
+
+
+def _forward(net: nn.Module, batch: Batch, recipe: Recipe) -> Features:
     with autocast(batch.pixels.device, recipe.precision):
-        images = model.encode_image(batch.pixels)
-        short_texts = model.encode_text(batch.short_ids, batch.n_pre)
-        long_texts = model.encode_text(batch.long_ids) if batch.long_ids is not None else None
-    scale = model.clip.logit_scale.exp()
-    if long_texts is None:
+        return net(batch.pixels, batch.short_ids, batch.n_pre, batch.long_ids)
+
+
+def _losses(features: Features, recipe: Recipe) -> dict[str, Tensor]:
+    own_images, own_short, own_long, scale = features
+    images, short_texts = gathered(own_images), gathered(own_short)
+    if own_long is None:
         return {"loss": info_nce(images, short_texts, scale, recipe.label_smoothing)}
-    long = info_nce(images, long_texts, scale, recipe.label_smoothing)
-    components = pca_reconstruct(images, recipe.pca_dim)
+    long = info_nce(images, gathered(own_long), scale, recipe.label_smoothing)
+    if recipe.pca_scope == "process":
+        components = gathered(pca_reconstruct(own_images, recipe.pca_dim))
+    else:
+        components = pca_reconstruct(images, recipe.pca_dim)
     short = info_nce(components, short_texts, scale, recipe.label_smoothing)
     return {"loss": recipe.weight_long * long + recipe.weight_short * short, "long": long, "short": short}
+
+
+def gathered(features: Tensor) -> Tensor:
+    """The features of all processes [world * B, D], with gradients; in one process, as they are.
+
+    Every process computes the same loss of all of them; the backward pass adds up the processes' equal gradients, and
+    `DistributedDataParallel`'s mean over processes then leaves that of one process with the whole batch.
+    """
+    return _Gather.apply(features) if distributed() else features
+
+
+class _Gather(torch.autograd.Function):
+    """Forward: every process' rows, in the processes' order. Backward: the sum of all processes' gradients of mine."""
+
+    @staticmethod
+    def forward(ctx, mine: Tensor) -> Tensor:
+        ctx.rows = len(mine)
+        parts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, mine.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        total = grad.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        start = dist.get_rank() * ctx.rows
+        return total[start : start + ctx.rows]
+
+
+def distributed() -> bool:
+    """Whether several processes train together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def backward(net: nn.Module, batch: Batch, recipe: Recipe, scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
+    """Losses of a batch, their gradients added to the parameters'.
+
+    With ``micro_batch`` the towers hold that many samples at a time: features of all parts first without gradients,
+    the loss and its gradient at the features, then each part again (GradCache, Gao et al. 2021). The gradients are
+    those of the whole batch. Nothing is added where the loss is not finite.
+    """
+    parts = batch.split(recipe.micro_batch)
+    if len(parts) == 1:
+        losses = step_losses(net, batch, recipe)
+        if bool(torch.isfinite(losses["loss"])):
+            scaler.scale(losses["loss"]).backward()
+        return losses
+    with torch.no_grad():
+        first = [_forward(net, part, recipe) for part in parts]
+    images, short, long, _ = zip(*first, strict=True)
+    leaves: list[Tensor | None] = [
+        None if group[0] is None else torch.cat(group).requires_grad_() for group in (images, short, long)
+    ]
+    scale = first[0][3].detach().requires_grad_()
+    losses = _losses((leaves[0], leaves[1], leaves[2], scale), recipe)  # type: ignore[arg-type]
+    if not bool(torch.isfinite(losses["loss"])):
+        return losses
+    scaler.scale(losses["loss"]).backward()
+    start = 0
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
+        stop = start + len(part.pixels)
+        # Gradients are exchanged once, after the last part.
+        with nullcontext() if last or not isinstance(net, DistributedDataParallel) else net.no_sync():
+            again = _forward(net, part, recipe)
+            outputs, grads = [], []
+            for out, leaf in zip(again[:3], leaves, strict=True):
+                if out is not None and leaf is not None and leaf.grad is not None:
+                    outputs.append(out)
+                    grads.append(leaf.grad[start:stop])
+            if last:
+                outputs.append(again[3])
+                grads.append(scale.grad)  # type: ignore[arg-type]
+            torch.autograd.backward(outputs, grads)
+        start = stop
+    return losses
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
@@ -74,6 +171,7 @@ class TrainingState:
     model: TrainModel
     optimizer: torch.optim.AdamW
     scaler: torch.amp.GradScaler
+    net: nn.Module  # the model, or what exchanges its gradients between processes
     step: int = 0
 
     def save(self, path: Path) -> None:
@@ -108,7 +206,18 @@ class TrainingState:
 
 def start_state(model: TrainModel, recipe: Recipe) -> TrainingState:
     """The state before the first step."""
-    return TrainingState(model, make_optimizer(model, recipe), torch.amp.GradScaler(enabled=recipe.precision == "fp16"))
+    if recipe.checkpointing:
+        model.clip.set_grad_checkpointing(True)
+    if recipe.compile:
+        model.clip.visual.compile()
+    net: nn.Module = model
+    if distributed():
+        device = next(model.parameters()).device
+        net = DistributedDataParallel(
+            model, device_ids=[device.index] if device.type == "cuda" else None, gradient_as_bucket_view=True
+        )
+    scaler = torch.amp.GradScaler(enabled=recipe.precision == "fp16")
+    return TrainingState(model, make_optimizer(model, recipe), scaler, net)
 
 
 def train_step(state: TrainingState, batch: Batch, recipe: Recipe, steps: int) -> dict[str, float]:
@@ -120,11 +229,10 @@ def train_step(state: TrainingState, batch: Batch, recipe: Recipe, steps: int) -
     rate = learning_rate(recipe, state.step, steps)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    losses = step_losses(state.model, batch, recipe)
+    state.optimizer.zero_grad(set_to_none=True)
+    losses = backward(state.net, batch, recipe, state.scaler)
     if not bool(torch.isfinite(losses["loss"])):
         raise FloatingPointError(f"the loss is {losses['loss'].item()} at step {state.step}")
-    state.optimizer.zero_grad(set_to_none=True)
-    state.scaler.scale(losses["loss"]).backward()
     if recipe.clip_gradient > 0:
         state.scaler.unscale_(state.optimizer)
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_gradient)

@@ -28,6 +28,16 @@ class TrainModel(nn.Module):
             self.positional_embedding_res = nn.Parameter(table.detach().clone())
             table.requires_grad_(False)
 
+    def forward(
+        self, pixels: Tensor, short_ids: Tensor, n_pre: Tensor | None, long_ids: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        """Features of images, short and long captions [B, D], and the temperature's inverse.
+
+        All in one call, so that `DistributedDataParallel` sees every parameter in use.
+        """
+        long = self.encode_text(long_ids) if long_ids is not None else None
+        return self.encode_image(pixels), self.encode_text(short_ids, n_pre), long, self.clip.logit_scale.exp()
+
     def positions(self) -> Tensor:
         """The table in use [context, W]."""
         table = self.clip.text.positional_embedding

@@ -34,22 +34,41 @@ class Recipe:
     max_logit_scale: float = 100.0
     clip_gradient: float = 0.0  # largest gradient norm; 0 leaves gradients alone
     precision: str = "fp32"
+    pca_scope: str = "process"  # "process": components of each process' own share, as published; "global": of the batch
+    validation: int = 500  # samples held out at the end of the data (at most a tenth of them)
+    validate_every: int = 500  # steps
     seed: int = 0
+    # From here on: how it is computed, not what. A run may be resumed with others.
+    micro_batch: int = 0  # samples in memory at a time, the loss still that of the whole batch; 0: all
+    checkpointing: bool = False  # forget activations and compute them again: less memory, a third more time
+    compile: bool = False  # torch.compile of the vision tower
+    workers: int = 2  # threads that make batches ahead
+    tensorboard: bool = False  # metrics also for TensorBoard
 
     def __post_init__(self) -> None:
         allowed = {
             "objective": ("clip", "long-short"),
             "short_rule": ("first-stop", "sentences"),
             "precision": ("fp32", "bf16", "fp16"),
+            "pca_scope": ("process", "global"),
         }
         for key, options in allowed.items():
             if getattr(self, key) not in options:
                 raise UserError(
                     f"recipe {self.name}: {key} = {getattr(self, key)!r} is not one of {', '.join(options)}"
                 )
-        for key in ("batch_size", "lr", "context_length", "pca_dim"):
+        for key in ("batch_size", "lr", "context_length", "pca_dim", "validate_every", "workers"):
             if not getattr(self, key) > 0:
                 raise UserError(f"recipe {self.name}: {key} = {getattr(self, key)!r} must be positive")
+        for key in ("micro_batch", "validation"):
+            if getattr(self, key) < 0:
+                raise UserError(f"recipe {self.name}: {key} = {getattr(self, key)!r} must not be negative")
+
+    def teaches_like(self, other: Recipe) -> bool:
+        """Whether both lead to the same weights, up to rounding: settings of how it is computed are left out."""
+        own = Recipe(name=self.name, objective=self.objective)
+        computed = {key: getattr(own, key) for key in COMPUTED}
+        return replace(self, **computed) == replace(other, **computed)
 
     def override(self, **changes: object) -> Recipe:
         """A copy with some fields changed; texts are read as the field's type.
@@ -81,6 +100,10 @@ class Recipe:
             )
             lines.append(f"{key} = {text}\n")
         return "".join(lines)
+
+
+COMPUTED = ("micro_batch", "checkpointing", "compile", "workers", "tensorboard")
+"""The settings that say how a training is computed."""
 
 
 def _read(value: object, kind: type) -> object:

@@ -29,7 +29,7 @@ PRETRAIN_NANO = Recipe(
     warmup=100,
     precision="bf16",
 )
-NANO_SETTINGS = {"batch_size": 128, "steps": 600, "lr": 5e-4, "warmup": 20, "precision": "bf16"}
+NANO_SETTINGS = {"batch_size": 128, "steps": 600, "lr": 5e-4, "warmup": 20, "precision": "bf16", "validation": 0}
 
 RECIPES = {r.name: r for r in (DEBIAS, SAMPLE, DROP, LONGCLIP)}
 """The steps of the paper's ablation table, by name."""

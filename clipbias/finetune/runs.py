@@ -15,6 +15,7 @@ from clipbias.finetune.model import TrainModel
 from clipbias.finetune.positions import stretch_positions
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.train import Progress, train, training_pixels
+from clipbias.finetune.validation import hold_out, validation_recall
 from clipbias.models.build import clip_transform
 from clipbias.models.nano import NANO_SHAPE, nano_clip
 
@@ -95,6 +96,7 @@ def finetune(
     split_sentences: Callable[[str], list[str]],
     resume: bool = False,
     progress: Progress | None = None,
+    held_out: RetrievalDataset | None = None,
 ) -> TrainModel:
     """Fine-tune a CLIP on long captions by a recipe (Long-CLIP's, DeBias-CLIP's or a step between).
 
@@ -107,8 +109,20 @@ def finetune(
         split_sentences: used where the data set does not know its sentences.
         resume: continue an interrupted run.
         progress: called after each step.
+        held_out: data for R@1 during training; without it ``recipe.validation`` images at the end of ``dataset``
+            are held out.
     """
-    maker = BatchMaker(dataset, recipe, clip_transform(image_size), split_sentences)
+    if held_out is None:
+        dataset, held_out = hold_out(dataset, recipe.validation)
+    transform = clip_transform(image_size)
+    maker = BatchMaker(dataset, recipe, transform, split_sentences)
     model = stretched_model(clip, recipe)
-    train(model, maker, recipe, out, resume=resume, progress=progress)
+    validate = None
+    if held_out is not None:
+        looked_at = BatchMaker(held_out, recipe, transform, split_sentences)
+
+        def validate(trained: TrainModel) -> dict[str, float]:
+            return validation_recall(trained, looked_at, recipe)
+
+    train(model, maker, recipe, out, resume=resume, progress=progress, validate=validate)
     return model

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipbias.ahead import prefetched
 from clipbias.errors import UserError
 from clipbias.models.tokenizer import ClipTokens, Tokens
 from clipbias.models.towers import causal_features, eot_positions, is_causal
@@ -197,29 +195,6 @@ class ClipEncoder(Encoder):
                 batch = batch.pin_memory().to(self.device, non_blocking=True)
             features = tower(batch.to(self.device))
         return F.normalize(features.float(), dim=-1).cpu()
-
-
-def prefetched(make: Callable[[int], Tensor], count: int, ahead: int, workers: int | None = None) -> Iterator[Tensor]:
-    """``make(0)``, ``make(1)``, ... in order, made by threads up to ``ahead`` of where the reader is.
-
-    Args:
-        make: called from threads; decoding and resizing release Python's lock.
-        count: how many.
-        ahead: how many may wait; they are what is held in memory.
-        workers: threads; default one a core, at most 16.
-    """
-    with ThreadPoolExecutor(workers or min(16, os.cpu_count() or 1)) as pool:
-        waiting: deque[Future[Tensor]] = deque()
-        try:
-            for index in range(count):
-                waiting.append(pool.submit(make, index))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def opened(image: Image.Image | str | Path) -> Image.Image:

@@ -10,9 +10,14 @@ Shapes: B captions, L tokens, W width, H heads.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 SOT, EOT, PAD = 49406, 49407, 0
 
@@ -56,6 +61,28 @@ def _project(tower: nn.Module, pooled: Tensor) -> Tensor:
     return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
 
 
+def _causal_block(block: nn.Module, x: Tensor) -> Tensor:
+    q, k, v = _qkv(block, x)
+    return _finish_block(block, x, F.scaled_dot_product_attention(q, k, v, is_causal=True))
+
+
+def _prefixed_block(block: nn.Module, x: Tensor, prefix: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """A block on each text [B, L, W] behind the one shared prefix [1, P, W]; ``mask`` [B, 1, L, P + L]."""
+    pq, pk, pv = _qkv(block, prefix)
+    q, k, v = _qkv(block, x)
+    keys = torch.cat([pk.expand(len(x), -1, -1, -1), k], dim=2)
+    values = torch.cat([pv.expand(len(x), -1, -1, -1), v], dim=2)
+    x = _finish_block(block, x, F.scaled_dot_product_attention(q, keys, values, attn_mask=mask))
+    return x, _finish_block(block, prefix, F.scaled_dot_product_attention(pq, pk, pv, is_causal=True))
+
+
+def _runner(tower: nn.Module) -> Callable[..., Any]:
+    """Calls a block; where the tower is set to checkpoint and gradients are wanted, its activations are not kept."""
+    if not (getattr(tower.transformer, "grad_checkpointing", False) and torch.is_grad_enabled()):
+        return lambda function, *arguments: function(*arguments)
+    return partial(checkpoint, use_reentrant=False)
+
+
 def causal_features(tower: nn.Module, ids: Tensor, positions: Tensor | None = None) -> Tensor:
     """Projected, not yet normalised features [B, D] of a causal tower, cut at the longest EOT.
 
@@ -68,9 +95,9 @@ def causal_features(tower: nn.Module, ids: Tensor, positions: Tensor | None = No
     ids = ids[:, : int(end.max()) + 1]
     table = tower.positional_embedding if positions is None else positions
     x = tower.token_embedding(ids) + table[: ids.shape[1]]
+    run = _runner(tower)
     for block in tower.transformer.resblocks:
-        q, k, v = _qkv(block, x)
-        x = _finish_block(block, x, F.scaled_dot_product_attention(q, k, v, is_causal=True))
+        x = run(_causal_block, block, x)
     pooled = x[torch.arange(len(ids), device=ids.device), end]
     return _project(tower, tower.ln_final(pooled))
 
@@ -104,13 +131,9 @@ def prefixed_features(tower: nn.Module, ids: Tensor, n_pre: Tensor, positions: T
     mask = torch.cat([sees_prefix[:, None, :].expand(-1, length, -1), sees_own[None].expand(count, -1, -1)], dim=2)[
         :, None
     ]
+    run = _runner(tower)
     for block in tower.transformer.resblocks:
-        pq, pk, pv = _qkv(block, prefix)
-        q, k, v = _qkv(block, x)
-        keys = torch.cat([pk.expand(count, -1, -1, -1), k], dim=2)
-        values = torch.cat([pv.expand(count, -1, -1, -1), v], dim=2)
-        x = _finish_block(block, x, F.scaled_dot_product_attention(q, keys, values, attn_mask=mask))
-        prefix = _finish_block(block, prefix, F.scaled_dot_product_attention(pq, pk, pv, is_causal=True))
+        x, prefix = run(_prefixed_block, block, x, prefix, mask)
     pooled = x[torch.arange(count, device=ids.device), end - 1]
     return _project(tower, tower.ln_final(pooled))
 

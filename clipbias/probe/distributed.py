@@ -43,13 +43,16 @@ def local_device(device: str) -> str:
 
 
 @contextmanager
-def process_group() -> Iterator[int]:
-    """This process's number; the processes are connected inside the block where there are several."""
+def process_group(backend: str | None = "gloo") -> Iterator[int]:
+    """This process's number; the processes are connected inside the block where there are several.
+
+    Args:
+        backend: gloo where all that is sent lies on the CPU; None lets torch choose by device.
+    """
     if world_size() == 1:
         yield 0
         return
-    # Work is handed out and features come back on the CPU, so gloo serves GPUs as well.
-    dist.init_process_group("gloo")
+    dist.init_process_group(backend)
     try:
         yield dist.get_rank()
     finally:

@@ -20,7 +20,7 @@ from clipbias.cli.app import app
 from clipbias.data.build import without_images
 from clipbias.data.loading import load_dataset
 from clipbias.errors import UserError
-from clipbias.finetune.batches import BatchMaker
+from clipbias.finetune.batches import BatchMaker, batch_indices
 from clipbias.finetune.export import export, model_card
 from clipbias.finetune.loop import learning_rate, step_losses
 from clipbias.finetune.recipes import DEBIAS, LONGCLIP
@@ -180,11 +180,19 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_batch_and_the_last_good_st
     model, maker = start(recipe)
     seen = []
 
+    _, third = batch_indices(len(maker), recipe.batch_size, recipe.seed, 3)
+    real = maker.batch
+
+    def batch_with_a_hole(indices, epoch):
+        batch = real(indices, epoch)
+        if list(indices) == list(third):
+            batch.pixels.fill_(torch.nan)
+        return batch
+
     def spoil(step, steps, values):
         seen.append({k: v.clone() for k, v in model.state_dict().items()})
-        if step == 3:
-            maker.transform = lambda image: torch.full((3, 48, 48), torch.nan)
 
+    maker.batch = batch_with_a_hole
     with pytest.raises(UserError, match=r"the loss is nan at step 3.*failed_batch\.pt"):
         train(model, maker, recipe, tmp_path, progress=spoil)
     batch = torch.load(tmp_path / "failed_batch.pt", weights_only=True)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import clipbias
+from clipbias.ahead import prefetched
 from clipbias.errors import UserError
-from clipbias.models.encoder import prefetched
 from clipbias.scenes import render, sample_scene
 
 

@@ -1,0 +1,34 @@
+"""Making things ahead of their reader."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def prefetched(make: Callable[[int], T], count: int, ahead: int, workers: int | None = None) -> Iterator[T]:
+    """``make(0)``, ``make(1)``, ... in order, made by threads up to ``ahead`` of where the reader is.
+
+    Args:
+        make: called from threads; decoding and resizing images release Python's lock.
+        count: how many.
+        ahead: how many may wait; they are what is held in memory.
+        workers: threads; default one a core, at most 16.
+    """
+    with ThreadPoolExecutor(workers or min(16, os.cpu_count() or 1)) as pool:
+        waiting: deque[Future[T]] = deque()
+        try:
+            for index in range(count):
+                waiting.append(pool.submit(make, index))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
