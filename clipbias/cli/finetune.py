@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from clipbias.finetune.model import TrainModel
-    from clipbias.finetune.recipe import Recipe
+    pass
 
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="A recipe setting, e.g. --set lr=1e-5; give it again for more.")
@@ -29,6 +28,7 @@ def register(app: typer.Typer) -> None:
         group.command(name, help=title)(_finetune_command(name))
     group.command("pretrain-nano")(pretrain_nano_command)
     group.command("ablation")(ablation_command)
+    group.command("export")(export_command)
 
 
 def _finetune_command(name: str):  # type: ignore[no-untyped-def]
@@ -50,6 +50,7 @@ def _finetune_command(name: str):  # type: ignore[no-untyped-def]
         from clipbias.data.loading import load_dataset
         from clipbias.data.sentences import split_sentences
         from clipbias.errors import UserError
+        from clipbias.finetune.export import export_run
         from clipbias.finetune.recipe import read_recipe
         from clipbias.finetune.recipes import nano, recipe_called
         from clipbias.finetune.runs import finetune
@@ -88,9 +89,9 @@ def _finetune_command(name: str):  # type: ignore[no-untyped-def]
             )
         if number:
             return  # the first process writes
-        exported = _finish(
-            model, chosen, folder, f"clipbias finetune {name} --base {base} --seed {seed}", data, encoder.fingerprint
-        )
+        command = f"clipbias finetune {name} --base {base} --data {data} --seed {seed}"
+        exported = export_run(model, chosen, folder, command, data, encoder.fingerprint, dataset.fingerprint)
+        print(f"written: {exported}")
         if evaluate:
             _compare(base, weights, exported, folder, data)
 
@@ -111,6 +112,7 @@ def pretrain_nano_command(
 ) -> None:
     """Train nano-clip from scratch on the short captions of the embedded scenes."""
     from clipbias.cli.console import pairs, progress_bar
+    from clipbias.finetune.export import export_run
     from clipbias.finetune.recipes import PRETRAIN_NANO
     from clipbias.finetune.runs import pretrain_nano
 
@@ -124,7 +126,21 @@ def pretrain_nano_command(
             resume=resume,
             progress=lambda step, steps, values: bar(f"pretrain-nano, loss {values['loss']:.3f}", step, steps),
         )
-    _finish(model, chosen, folder, f"clipbias finetune pretrain-nano --seed {seed}", "scenes", "from scratch")
+    path = export_run(model, chosen, folder, f"clipbias finetune pretrain-nano --seed {seed}", "scenes", "from scratch")
+    print(f"written: {path}")
+
+
+def export_command(
+    model: Annotated[str, typer.Argument(help="A model: a name, or the model.pt of a run.")],
+    out: Annotated[Path, typer.Option(help="The file, or for openclip the folder.")],
+    to: Annotated[str, typer.Option(help="longclip, safetensors or openclip.")] = "safetensors",
+) -> None:
+    """Write a model in a layout that other programs read."""
+    from clipbias.finetune.export import write_layout
+    from clipbias.models.loading import load_model
+
+    path = write_layout(load_model(model, device="cpu"), to, out)  # type: ignore[arg-type]
+    print(f"written: {path}")
 
 
 def ablation_command(
@@ -186,15 +202,6 @@ def ablation_command(
     write_text(target.with_name(f"{target.stem}-paired.csv"), to_csv(apart))
     write_text(target.with_suffix(".md"), f"{title}\n{tested.protocol}.\n\n{people}")
     print(f"{title}\n\n{people}\nwritten: {target.with_suffix('.csv')}, {target.with_suffix('.md')}")
-
-
-def _finish(model: TrainModel, recipe: Recipe, folder: Path, command: str, data: str, base: str) -> Path:
-    """Export the model beside its run and say where."""
-    from clipbias.finetune.export import export_run
-
-    path = export_run(model, recipe, folder, command, data, base)
-    print(f"written: {path}")
-    return path
 
 
 def _compare(base: str, weights: Path | None, exported: Path, folder: Path, data: str) -> None:

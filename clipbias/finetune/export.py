@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
 
+from clipbias.errors import UserError
 from clipbias.files import atomic_path, write_text
 from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipe import Recipe
-from clipbias.finetune.train import training_seconds
-from clipbias.models.layouts import State, compact_tokens, custom_to_openai, to_longclip_layout
+from clipbias.finetune.train import last_metrics
+from clipbias.models.build import CLIP_MEAN, CLIP_STD, HEAD_WIDTH, VOCABULARY, ClipShape
+from clipbias.models.encoder import ClipEncoder
+from clipbias.models.layouts import State, compact_tokens, custom_to_openai, shape_of, to_longclip_layout
+from clipbias.models.openclip import CONFIG
+from clipbias.models.tokenizer import ClipTokens
 from clipbias.provenance import source_state, versions
+
+LAYOUTS = ("longclip", "safetensors", "openclip")
+LONGCLIP_KEEP = 20
 
 
 def export_state(model: TrainModel) -> State:
@@ -19,7 +28,63 @@ def export_state(model: TrainModel) -> State:
     clip = model.clip
     if model.keep is None:
         return custom_to_openai(clip.state_dict())
-    return to_longclip_layout(clip, clip.text.positional_embedding, model.positional_embedding_res)
+    if model.keep == LONGCLIP_KEEP:
+        return to_longclip_layout(clip, clip.text.positional_embedding, model.positional_embedding_res)
+    # Readers of this layout take the first 20 rows of the one table and the rest of the other, whatever was kept here.
+    return to_longclip_layout(clip, model.positions(), model.positions())
+
+
+def write_layout(encoder: ClipEncoder, layout: str, out: Path) -> Path:
+    """Write an encoder's weights in a layout that others read.
+
+    Args:
+        encoder: any model of open_clip's modules with CLIP's tokenizer.
+        layout: "longclip": a ``.pt`` that Long-CLIP's loader takes; "safetensors": the same names without pickle;
+            "openclip": a folder for ``open_clip.create_model_and_transforms("local-dir:FOLDER")``.
+        out: the file or folder.
+
+    Returns:
+        What `clipbias.load_model` takes.
+
+    Raises:
+        UserError: no such layout, or a model of another kind.
+    """
+    from safetensors.torch import save_file
+
+    if layout not in LAYOUTS:
+        raise UserError(f"no layout is called {layout!r}; choose {', '.join(LAYOUTS)}")
+    if not isinstance(encoder, ClipEncoder) or not isinstance(encoder.tokens, ClipTokens):
+        raise UserError(f"{encoder.name}: only models of open_clip's modules with CLIP's tokenizer can be exported")
+    custom = {key: value.detach().cpu().contiguous() for key, value in encoder.module.state_dict().items()}
+    if layout == "openclip":
+        with atomic_path(out / "open_clip_model.safetensors") as temporary:
+            save_file(custom, temporary)
+        write_text(out / CONFIG, json.dumps(_openclip_config(shape_of(custom)), indent=1) + "\n")
+        return out
+    table = custom["text.positional_embedding"]
+    state = to_longclip_layout(encoder.module, table, table)
+    state = {key: value.detach().cpu().clone().contiguous() for key, value in state.items()}
+    with atomic_path(out) as temporary:
+        if layout == "safetensors":
+            save_file(state, temporary, {"format": "pt", "made_by": "clipbias", "fingerprint": encoder.fingerprint})
+        else:
+            torch.save(state, temporary)
+    return out
+
+
+def _openclip_config(shape: ClipShape) -> dict[str, object]:
+    """What open_clip reads beside the weights: sizes, and the image transform."""
+    vision = {
+        "image_size": shape.image_size, "layers": shape.vision_layers, "width": shape.vision_width,
+        "head_width": HEAD_WIDTH, "patch_size": shape.patch_size,
+    }  # fmt: skip
+    text = {
+        "context_length": shape.context_length, "vocab_size": VOCABULARY, "width": shape.text_width,
+        "heads": shape.text_width // HEAD_WIDTH, "layers": shape.text_layers,
+    }  # fmt: skip
+    model = {"embed_dim": shape.embed_dim, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
+    pixels = {"mean": list(CLIP_MEAN), "std": list(CLIP_STD), "interpolation": "bicubic", "resize_mode": "shortest"}
+    return {"model_cfg": {**model, "custom_text": True}, "preprocess_cfg": {"size": shape.image_size, **pixels}}
 
 
 def export(model: TrainModel, path: Path, card: str, half: bool = False, compact: bool = False) -> None:
@@ -50,7 +115,9 @@ def model_card(title: str, made_by: str, recipe: str, facts: dict[str, str]) -> 
     return "\n".join(lines)
 
 
-def export_run(model: TrainModel, recipe: Recipe, folder: Path, command: str, data: str, base: str) -> Path:
+def export_run(
+    model: TrainModel, recipe: Recipe, folder: Path, command: str, data: str, base: str, fingerprint: str = ""
+) -> Path:
     """Export a finished run as ``folder/model.pt`` with its card.
 
     Args:
@@ -60,16 +127,20 @@ def export_run(model: TrainModel, recipe: Recipe, folder: Path, command: str, da
         command: makes it again.
         data: name of the training data; models of the embedded world are stored small.
         base: fingerprint of the model it started from.
+        fingerprint: of the training data.
     """
     commit, dirty = source_state()
     facts = {
-        "data": data,
+        "data": f"{data}{f', fingerprint {fingerprint}' if fingerprint else ''}",
         "base": base,
         "seed": str(recipe.seed),
-        "training time": f"{training_seconds(folder):.0f} s",
+        "training time": f"{last_metrics(folder).get('seconds', 0):.0f} s",
         "clipbias commit": (commit or "installed wheel") + (" with uncommitted changes" if dirty else ""),
         "versions": ", ".join(f"{k} {v}" for k, v in versions().items()),
     }
+    last = last_metrics(folder)
+    for name in sorted(key for key in last if key.startswith("validation")):
+        facts[name.replace("_", " ")] = f"{100 * last[name]:.1f}%"
     nano = data == "scenes"
     path = folder / "model.pt"
     card = model_card(f"{recipe.name} on {data}", command, recipe.to_toml(), facts)

@@ -210,9 +210,10 @@ def _seconds(lines: list[str]) -> float:
     return float(json.loads(lines[-1])["seconds"]) if lines else 0.0
 
 
-def training_seconds(out: Path) -> float:
-    """Seconds of training in a run's folder, interruptions left out."""
-    return _seconds((out / "metrics.jsonl").read_text("utf-8").splitlines())
+def last_metrics(out: Path) -> dict[str, float]:
+    """The values of a run's last step; ``seconds`` are those of training, interruptions left out."""
+    lines = (out / "metrics.jsonl").read_text("utf-8").splitlines()
+    return json.loads(lines[-1]) if lines else {}
 
 
 def training_pixels(dataset: RetrievalDataset) -> RetrievalDataset:

@@ -20,7 +20,7 @@ from clipbias.models.encoder import ClipEncoder, Encoder, check_precision
 from clipbias.models.entry import PACKAGED, ModelEntry
 from clipbias.models.families import families
 from clipbias.models.layouts import shape_of
-from clipbias.models.openclip import PREFIX, load_openclip, quiet
+from clipbias.models.openclip import CONFIG, LOCAL, PREFIX, load_openclip, quiet
 from clipbias.models.tokenizer import ClipTokens
 from clipbias.models.wrapped import WrappedEncoder
 from clipbias.registry import import_object
@@ -40,8 +40,8 @@ def load_model(
 
     Args:
         name: a name that `clipbias models` lists; the path of a checkpoint, whose family is recognised from its
-            keys; ``openclip:NAME/TAG`` or ``openclip:local-dir:FOLDER``; or ``module:function``, a function
-            that returns a model (see `clipbias.models.wrapped.WrappedEncoder`).
+            keys, or of an open_clip model folder; ``openclip:NAME/TAG`` or ``openclip:local-dir:FOLDER``; or
+            ``module:function``, a function that returns a model (see `clipbias.models.wrapped.WrappedEncoder`).
         weights: a file to read instead of looking for the named one.
         device: "auto" (cuda, then mps, then cpu) or a torch device.
         precision: fp32, bf16 or fp16; on the CPU fp32 or bf16.
@@ -57,6 +57,8 @@ def load_model(
         entry = MODELS[name]
     elif name.startswith(PREFIX):
         entry = ModelEntry("openclip", "", 0, 0, name)
+    elif (Path(name) / CONFIG).is_file():
+        return load_openclip(Path(name).name, f"{LOCAL}{name}", weights, where, precision)
     elif not Path(weights or name).exists() and ":" in name:
         entry = _user_function(name)
     elif not Path(weights or name).exists():

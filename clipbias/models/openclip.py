@@ -16,6 +16,7 @@ from clipbias.models.tokenizer import ClipTokens, OpenClipTokens, Tokens
 
 PREFIX = "openclip:"
 LOCAL = "local-dir:"
+CONFIG = "open_clip_config.json"
 
 
 @contextmanager
@@ -38,7 +39,7 @@ def split_name(name: str) -> tuple[str, str]:
     import open_clip
 
     if name.startswith(LOCAL):
-        if not (Path(name.removeprefix(LOCAL)) / "open_clip_config.json").is_file():
+        if not (Path(name.removeprefix(LOCAL)) / CONFIG).is_file():
             raise UserError(
                 f"{name.removeprefix(LOCAL)}: no open_clip_config.json there; is it an open_clip model folder?"
             )

@@ -21,7 +21,7 @@ from clipbias.data.build import without_images
 from clipbias.data.loading import load_dataset
 from clipbias.errors import UserError
 from clipbias.finetune.batches import BatchMaker, batch_indices
-from clipbias.finetune.export import export, model_card
+from clipbias.finetune.export import LAYOUTS, export, model_card, write_layout
 from clipbias.finetune.loop import learning_rate, step_losses
 from clipbias.finetune.recipes import DEBIAS, LONGCLIP
 from clipbias.finetune.runs import stretched_model
@@ -246,3 +246,43 @@ def test_a_loaded_model_is_trained_whole(tmp_path):
     for name, tensor in before.items():
         if name != "text.positional_embedding" and tensor.is_floating_point():
             assert not torch.equal(after[name], tensor), name
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_is_read_back_with_the_same_features(tmp_path, layout):
+    encoder = clipbias.load_model("nano-debias")
+    out = tmp_path / {"longclip": "m.pt", "safetensors": "m.safetensors", "openclip": "folder"}[layout]
+    path = write_layout(encoder, layout, out)
+    again = clipbias.load_model(str(path))
+    texts = ["A large red circle. " * n for n in (1, 3, 40)]
+    images = [load_dataset("scenes").load_image(i) for i in range(3)]
+    assert torch.equal(again.encode_texts(texts), encoder.encode_texts(texts))
+    torch.testing.assert_close(again.encode_images(images), encoder.encode_images(images), atol=1e-6, rtol=0)
+    if layout == "openclip":
+        import open_clip
+
+        module, _, transform = open_clip.create_model_and_transforms(f"local-dir:{path}")
+        ids = open_clip.get_tokenizer(f"local-dir:{path}")(texts)
+        with torch.no_grad():
+            theirs = module.eval().encode_text(ids, normalize=True)
+            picture = module.encode_image(transform(images[0])[None], normalize=True)
+        torch.testing.assert_close(theirs, encoder.encode_texts(texts), atol=1e-5, rtol=0)
+        torch.testing.assert_close(picture, encoder.encode_images(images[:1]), atol=1e-5, rtol=0)
+
+
+def test_a_layout_that_is_not_known_is_said(tmp_path):
+    with pytest.raises(UserError, match="choose longclip, safetensors, openclip"):
+        write_layout(clipbias.load_model("nano-clip"), "onnx", tmp_path / "x")
+
+
+def test_other_kept_positions_are_exported_as_they_are_used(tmp_path):
+    recipe = DEBIAS.override(**QUICK, keep_positions=13, context_length=13 + 64 * 2)
+    model, _ = start(recipe)
+    with torch.no_grad():
+        model.positional_embedding_res.add_(1.0)
+    export(model, tmp_path / "model.pt", "card")
+    encoder = clipbias.load_model(str(tmp_path / "model.pt"))
+    texts = ["A large red circle over a small blue square. " * 3]
+    with torch.no_grad():
+        want = model.encode_text(encoder.tokenize(texts))
+    torch.testing.assert_close(encoder.encode_texts(texts), want, atol=1e-6, rtol=0)
