@@ -19,7 +19,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -358,7 +357,8 @@ def main() -> None:
     """Print the tables."""
     if sys.argv[1:2] == ["--worker"]:
         found = WORKERS[sys.argv[2]](*sys.argv[3:])
-        print("\n" + json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, **found}))
+        # Not getrusage's: that starts from what the parent held when it forked.
+        print("\n" + json.dumps({"peak": _peak(), **found}))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all where none is named")

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from clipbias.errors import UserError
 from clipbias.files import atomic_path, write_text
@@ -55,12 +56,11 @@ def write_layout(encoder: ClipEncoder, layout: str, out: Path) -> Path:
         raise UserError(f"no layout is called {layout!r}; choose {', '.join(LAYOUTS)}")
     if not isinstance(encoder, ClipEncoder) or not isinstance(encoder.tokens, ClipTokens):
         raise UserError(f"{encoder.name}: only models of open_clip's modules with CLIP's tokenizer can be exported")
-    custom = {key: value.detach().cpu().contiguous() for key, value in encoder.module.state_dict().items()}
     if layout == "openclip":
-        with atomic_path(out / "open_clip_model.safetensors") as temporary:
-            save_file(custom, temporary)
-        write_text(out / CONFIG, json.dumps(_openclip_config(shape_of(custom)), indent=1) + "\n")
-        return out
+        return write_openclip(encoder.module, out)
+    if not quick_gelu(encoder.module):
+        raise UserError(f"{encoder.name} has GELU and readers of {layout} build QuickGELU; export it as openclip")
+    custom = encoder.module.state_dict()
     table = custom["text.positional_embedding"]
     state = to_longclip_layout(encoder.module, table, table)
     state = {key: value.detach().cpu().clone().contiguous() for key, value in state.items()}
@@ -72,8 +72,25 @@ def write_layout(encoder: ClipEncoder, layout: str, out: Path) -> Path:
     return out
 
 
-def _openclip_config(shape: ClipShape) -> dict[str, object]:
-    """What open_clip reads beside the weights: sizes, and the image transform."""
+def quick_gelu(module: nn.Module) -> bool:
+    """Whether a model has QuickGELU, as OpenAI's and those made from them; OpenCLIP's own have GELU."""
+    return type(module.text.transformer.resblocks[0].mlp.gelu).__name__ == "QuickGELU"
+
+
+def write_openclip(module: nn.Module, folder: Path) -> Path:
+    """Write a model as a folder for ``open_clip.create_model_and_transforms("local-dir:FOLDER")``."""
+    from safetensors.torch import save_file
+
+    state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+    with atomic_path(folder / "open_clip_model.safetensors") as temporary:
+        save_file(state, temporary)
+    config = _openclip_config(shape_of(state), quick_gelu(module))
+    write_text(folder / CONFIG, json.dumps(config, indent=1) + "\n")
+    return folder
+
+
+def _openclip_config(shape: ClipShape, quick: bool) -> dict[str, object]:
+    """What open_clip reads beside the weights: sizes, activation, and the image transform."""
     vision = {
         "image_size": shape.image_size, "layers": shape.vision_layers, "width": shape.vision_width,
         "head_width": HEAD_WIDTH, "patch_size": shape.patch_size,
@@ -82,7 +99,7 @@ def _openclip_config(shape: ClipShape) -> dict[str, object]:
         "context_length": shape.context_length, "vocab_size": VOCABULARY, "width": shape.text_width,
         "heads": shape.text_width // HEAD_WIDTH, "layers": shape.text_layers,
     }  # fmt: skip
-    model = {"embed_dim": shape.embed_dim, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
+    model = {"embed_dim": shape.embed_dim, "quick_gelu": quick, "vision_cfg": vision, "text_cfg": text}
     pixels = {"mean": list(CLIP_MEAN), "std": list(CLIP_STD), "interpolation": "bicubic", "resize_mode": "shortest"}
     return {"model_cfg": {**model, "custom_text": True}, "preprocess_cfg": {"size": shape.image_size, **pixels}}
 
@@ -118,7 +135,7 @@ def model_card(title: str, made_by: str, recipe: str, facts: dict[str, str]) -> 
 def export_run(
     model: TrainModel, recipe: Recipe, folder: Path, command: str, data: str, base: str, fingerprint: str = ""
 ) -> Path:
-    """Export a finished run as ``folder/model.pt`` with its card.
+    """Export a finished run with its card: ``folder/model.pt``, or where it has GELU the open_clip folder ``model``.
 
     Args:
         model: the trained model.
@@ -141,8 +158,15 @@ def export_run(
     last = last_metrics(folder)
     for name in sorted(key for key in last if key.startswith("validation")):
         facts[name.replace("_", " ")] = f"{100 * last[name]:.1f}%"
+    card = model_card(f"{recipe.name} on {data}", command, recipe.to_toml(), facts)
+    if not quick_gelu(model.clip):
+        # Readers of the other layouts would build QuickGELU.
+        with torch.no_grad():
+            model.clip.text.positional_embedding.copy_(model.positions())
+        path = write_openclip(model.clip, folder / "model")
+        write_text(path / "README.md", card)
+        return path
     nano = data == "scenes"
     path = folder / "model.pt"
-    card = model_card(f"{recipe.name} on {data}", command, recipe.to_toml(), facts)
     export(model, path, card, half=nano, compact=nano)
     return path
