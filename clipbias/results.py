@@ -12,12 +12,14 @@ A run folder ``<results>/<model>/<data>/<probe>/`` holds
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import UnionType
+from typing import TYPE_CHECKING, TypeVar, get_args, get_origin, get_type_hints
 
 from clipbias.errors import UserError
 from clipbias.files import atomic_path, write_text
@@ -143,15 +145,55 @@ def read_run(folder: Path) -> Run:
     path = folder / "run.json"
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a readable run ({error})") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         found = content.get("schema") if isinstance(content, dict) else None
         raise UserError(f"{path}: schema {found!r}; this version of clipbias reads schema {SCHEMA}")
     try:
-        return Run(**content)
-    except TypeError as error:
+        return _checked(Run, content)
+    except (TypeError, ValueError) as error:
         raise UserError(f"{path}: {error}") from error
+
+
+_NAMES = frozenset({"model", "data", "split", "probe", "condition", "metric", "baseline", "direction", "scope"})
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+T = TypeVar("T", Row, Run)
+
+
+def _checked(kind: type[T], content: object) -> T:
+    """A record from JSON that may come from anybody.
+
+    Raises:
+        TypeError: no object, other fields than the record's, or a value of another type.
+        ValueError: a number that is none, or a name that would not print as it is.
+    """
+    if not isinstance(content, dict):
+        raise TypeError("not an object")
+    hints = _hints(kind)
+    if content.keys() != hints.keys():
+        odd = sorted(content.keys() ^ hints.keys())
+        raise TypeError(f"fields missing or not known: {', '.join(map(repr, odd))[:200]}")
+    for name, value in content.items():
+        if not isinstance(value, hints[name]) or (isinstance(value, bool) and bool not in hints[name]):
+            raise TypeError(f"{name} is {type(value).__name__}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} is {value}")
+        if name in _NAMES and isinstance(value, str) and _CONTROL.search(value):
+            raise ValueError(f"{name} {value!r} holds control characters")
+    return kind(**content)
+
+
+@lru_cache(maxsize=2)
+def _hints(kind: type) -> dict[str, tuple[type, ...]]:
+    """The types a field of a record may have in JSON; whole numbers may stand for others."""
+    out = {}
+    for name, hint in get_type_hints(kind).items():
+        plain = tuple(
+            get_origin(part) or part for part in (get_args(hint) if get_origin(hint) is UnionType else (hint,))
+        )
+        out[name] = (*plain, int) if float in plain else plain
+    return out
 
 
 def read_rows(folder: Path) -> list[Row]:
@@ -168,8 +210,8 @@ def read_rows(folder: Path) -> list[Row]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(Row(**json.loads(line)))
-        except (ValueError, TypeError) as error:
+            rows.append(_checked(Row, json.loads(line)))
+        except (ValueError, TypeError, RecursionError) as error:
             raise UserError(f"{path}, line {number}: not a result row: {error}") from error
     return rows
 

@@ -62,7 +62,10 @@ def main() -> None:
     except (UserError, CheckFailed) as error:
         if debug:
             raise
-        print(f"clipbias: {error}", file=sys.stderr)
+        from clipbias.cli.console import plain
+
+        # Names and captions in messages come from files of anybody: nothing in them may drive the terminal.
+        print("\n".join(map(plain, f"clipbias: {error}".split("\n"))), file=sys.stderr)
         sys.exit(1 if isinstance(error, CheckFailed) else 2)
     except BrokenPipeError:
         sys.stderr.close()

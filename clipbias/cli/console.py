@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 def plain(text: str) -> str:
     """A text from data as one harmless line: control and escape characters become visible marks."""
-    return "".join("�" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") else c for c in " ".join(text.split()))
+    line = " " * (len(text) - len(text.lstrip(" "))) + " ".join(text.split())
+    return "".join("�" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") else c for c in line)
 
 
 def print_json(value: object) -> None:

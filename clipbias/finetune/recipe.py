@@ -83,7 +83,7 @@ class Recipe:
                 raise UserError(f"a recipe has no setting {key!r}; it has {', '.join(types)}")
             try:
                 out[key] = _read(value, types[key])
-            except ValueError as error:
+            except (ValueError, TypeError, OverflowError) as error:
                 raise UserError(f"recipe setting {key} = {value!r}: {error}") from error
         return replace(self, **out)  # type: ignore[arg-type]
 

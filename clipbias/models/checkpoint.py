@@ -52,9 +52,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: refused, a checkpoint may hold tensors only and {what}") from error
     except Exception as error:
         # A damaged archive fails in as many ways as there are bytes to damage.
-        raise UserError(
-            f"{path}: not a readable checkpoint ({type(error).__name__}: {str(error).splitlines()[0][:120]})"
-        ) from error
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
+        raise UserError(f"{path}: not a readable checkpoint ({reason})") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not content:
