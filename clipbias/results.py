@@ -127,7 +127,10 @@ def write_run(folder: Path, run: Run, rows: Sequence[Row], queries: pd.DataFrame
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    (folder / "run.json").unlink(missing_ok=True)
+    try:
+        (folder / "run.json").unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
     write_text(folder / "rows.jsonl", "".join(json.dumps(asdict(row)) + "\n" for row in rows))
     with atomic_path(folder / "queries.parquet") as path:
         pq.write_table(

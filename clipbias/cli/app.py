@@ -56,9 +56,12 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     try:
         app()
-    except KeyboardInterrupt:
-        print("interrupted; what was finished is kept", file=sys.stderr)
-        sys.exit(130)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # An interrupt inside a command comes as the exit that Typer made of it.
+        code = 130 if isinstance(stop, KeyboardInterrupt) else stop.code
+        if code == 130:
+            print("interrupted; what was finished is kept", file=sys.stderr)
+        sys.exit(code)
     except (UserError, CheckFailed) as error:
         if debug:
             raise

@@ -128,6 +128,7 @@ class EmbeddingStore:
 
     def _write(self, space: str, keys: list[bytes], features: Tensor) -> None:
         """Keep a shard; a cache that cannot be written to is no reason to stop."""
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         table = torch.from_numpy(np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, KEY).copy())
@@ -137,7 +138,7 @@ class EmbeddingStore:
                 tensors = {"keys": table, "features": features}
                 save_file(tensors, temporary, {"checksum": _checksum(table, features)})
             self._trim(path)
-        except (UserError, OSError) as error:
+        except (UserError, OSError, SafetensorError) as error:
             _LOG.warning("features are not kept: %s", error)
 
     def _trim(self, newest: Path) -> None:

@@ -1,0 +1,166 @@
+"""Things that really break: full disks, kills at random moments, two processes at once, no right to write."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from clipbias.probe.store import read_shard, shard_paths
+from clipbias.results import Finished, load_runs
+from clipbias.scenes import long_caption, render, sample_scene
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for i in range(24):
+        render(sample_scene("test", i)).save(folder / f"{i:02}.png")
+        (folder / f"{i:02}.txt").write_text(" ".join(s.text for s in long_caption(sample_scene("test", i))))
+    return folder
+
+
+def start(*arguments: object, cache: Path, largest_file: int = 0) -> subprocess.Popen[str]:
+    """The command line in a process of its own; ``largest_file`` bytes are all that a file may take."""
+
+    def limit() -> None:
+        if largest_file:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
+    return subprocess.Popen(
+        [sys.executable, "-m", "clipbias", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "CLIPBIAS_CACHE": str(cache), "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=limit,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, errors = process.communicate(timeout=180)
+    return process.returncode, errors
+
+
+def probe(data: Path, out: Path) -> tuple[object, ...]:
+    return ("probe", "paper", "--model", "nano-debias", "--data", data, "--out", out, "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory) -> list[Finished]:
+    out = tmp_path_factory.mktemp("undisturbed")
+    code, errors = finish(start(*probe(data, out / "results"), cache=out / "cache"))
+    assert code == 0, errors
+    return load_runs([out / "results"])
+
+
+def same(results: Path, wanted: list[Finished]) -> None:
+    found = load_runs([results])
+    assert [one.run.probe for one in found] == [one.run.probe for one in wanted]
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert mine.queries.equals(theirs.queries) and mine.rows == theirs.rows
+    assert not [p for p in results.rglob("*") if p.name.endswith(".part")]
+
+
+def test_a_full_disk_is_one_line_and_the_next_run_is_whole(data, undisturbed, tmp_path):
+    code, errors = finish(start(*probe(data, tmp_path / "results"), cache=tmp_path / "cache", largest_file=6_000))
+    assert code == 2 and "Traceback" not in errors
+    # The cache that could not be written stopped nothing; the results that could not be written did.
+    assert "features are not kept" in errors and "cannot write" in errors
+    assert not list((tmp_path / "results").rglob("run.json"))
+    assert not [p for p in tmp_path.rglob("*") if p.name.endswith(".part")]
+    code, errors = finish(start(*probe(data, tmp_path / "results"), cache=tmp_path / "cache"))
+    assert code == 0, errors
+    same(tmp_path / "results", undisturbed)
+
+
+def test_killed_at_random_moments_nothing_is_corrupt_and_the_end_is_the_same(data, undisturbed, tmp_path):
+    chance = random.Random(1)
+    began = time.monotonic()
+    assert finish(start(*probe(data, tmp_path / "timing"), cache=tmp_path / "other"))[0] == 0
+    whole = time.monotonic() - began
+    for _ in range(6):
+        process = start(*probe(data, tmp_path / "results"), cache=tmp_path / "cache")
+        # Most of it is start-up: kill where work is done.
+        time.sleep(whole * chance.uniform(0.5, 1.0))
+        process.send_signal(signal.SIGKILL)
+        finish(process)
+        for path in shard_paths(tmp_path / "cache" / "embeddings"):
+            read_shard(path)
+        if (tmp_path / "results").exists():
+            for one in load_runs([tmp_path / "results"]):
+                assert len(one.rows) and len(one.queries)
+    for leftover in (tmp_path / "results").rglob(".*.part"):  # of kills in the middle of a write
+        leftover.unlink()
+    code, errors = finish(start(*probe(data, tmp_path / "results"), cache=tmp_path / "cache"))
+    assert code == 0, errors
+    same(tmp_path / "results", undisturbed)
+
+
+def test_two_processes_share_a_cache_and_a_results_folder(data, undisturbed, tmp_path):
+    both = [start(*probe(data, tmp_path / "results"), cache=tmp_path / "cache") for _ in range(2)]
+    for process in both:
+        code, errors = finish(process)
+        assert code == 0, errors
+    same(tmp_path / "results", undisturbed)
+    for path in shard_paths(tmp_path / "cache" / "embeddings"):
+        read_shard(path)
+
+
+def test_an_interrupt_is_said_and_has_its_exit_code(data, tmp_path):
+    process = start(*probe(data, tmp_path / "results"), cache=tmp_path / "cache")
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    code, errors = finish(process)
+    assert code in (130, 0) and "Traceback" not in errors
+    if code == 130:
+        assert "interrupted" in errors
+
+
+def test_a_killed_report_leaves_whole_files_and_the_next_one_is_the_same(undisturbed, tmp_path):
+    results = undisturbed[0].folder.parents[2]
+    assert finish(start("report", "--results", results, "--out", tmp_path / "whole", cache=tmp_path))[0] == 0
+    chance = random.Random(2)
+    for _ in range(3):
+        process = start("report", "--results", results, "--out", tmp_path / "cut", cache=tmp_path)
+        time.sleep(chance.uniform(1.5, 3.5))
+        process.send_signal(signal.SIGKILL)
+        finish(process)
+        for path in (tmp_path / "cut").glob("*") if (tmp_path / "cut").exists() else ():
+            if not path.name.startswith("."):
+                assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()
+    assert finish(start("report", "--results", results, "--out", tmp_path / "cut", cache=tmp_path))[0] == 0
+    for path in (tmp_path / "whole").iterdir():
+        assert path.read_bytes() == (tmp_path / "cut" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("command", ["report", "probe"])
+def test_a_folder_that_cannot_be_written_is_one_line(data, undisturbed, tmp_path, command):
+    (tmp_path / "file").write_text("in the way")
+    out = tmp_path / "file" / "below"
+    results = undisturbed[0].folder.parents[2]
+    arguments = probe(data, out) if command == "probe" else ("report", "--results", results, "--out", out)
+    code, errors = finish(start(*arguments, cache=tmp_path / "cache"))
+    assert code == 2 and errors.strip().splitlines()[-1].startswith("clipbias: cannot write")
+
+
+def test_escapes_in_captions_and_names_do_not_reach_the_terminal(data, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "a.png").write_bytes((data / "00.png").read_bytes())
+    (folder / "a.txt").write_text("First \x1b[31mred.\x1b]0;title\x07 Second \u202eevil.")
+    for arguments in (
+        ("data", "show", folder, "0", "--out", tmp_path / "seen"),
+        ("data", "check", folder),
+        ("probe", "padding", "--model", "\x1b[2Jnano"),
+        ("probe", "\x1b[2Jpadding", "--model", "nano-clip"),
+    ):
+        process = start(*arguments, cache=tmp_path / "cache")
+        out, errors = process.communicate(timeout=120)
+        assert not {"\x1b", "\x07", "\u202e"} & set(out + errors), arguments
