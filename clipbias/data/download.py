@@ -49,6 +49,11 @@ class Source:
         """The file's name at its source."""
         return Path(urllib.parse.urlsplit(self.url).path).name
 
+    @property
+    def key(self) -> str:
+        """What its cut download and its receipt are called: files of several folders may share a name."""
+        return f"{self.name}.{hashlib.sha256(f'{self.url} {self.to}'.encode()).hexdigest()[:8]}"
+
 
 def sources(name: str, table: Path = TABLE) -> tuple[tuple[Source, ...], str]:
     """The files that can be downloaded for a data set, and the steps that a person has to take for the rest.
@@ -88,17 +93,17 @@ def fetch(source: Source, root: Path, progress: Progress, attempts: int = ATTEMP
     except OSError as error:
         raise UserError(f"cannot write {kept}: {error.strerror}; choose another folder") from error
     try:
-        with FileLock(kept / f"{source.name}.lock", timeout=0):
+        with FileLock(kept / f"{source.key}.lock", timeout=0):
             return _fetch_alone(source, root, kept, progress, attempts, wait)
     except Timeout as error:
         raise UserError(f"{source.name} is being downloaded to {root} by another process; wait for it") from error
 
 
 def _fetch_alone(source: Source, root: Path, kept: Path, progress: Progress, attempts: int, wait: float) -> bool:
-    receipt = kept / f"{source.name}.done"
+    receipt = kept / f"{source.key}.done"
     if _is_done(receipt, source, root):
         return False
-    part = kept / f"{source.name}.part"
+    part = kept / f"{source.key}.part"
     _download(source, part, progress, attempts, wait)
     digest = _digest(part, progress)
     if source.sha256 and digest != source.sha256:
@@ -144,7 +149,7 @@ def _digest(path: Path, progress: Progress) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
             done += len(chunk)
-            progress(f"checking {path.stem}", done, size)
+            progress(f"checking {path.name}", done, size)
     return digest.hexdigest()
 
 

@@ -99,8 +99,8 @@ def test_a_file_arrives_whole_and_is_not_fetched_twice(site, tmp_path):
     assert get(source, tmp_path)
     assert (tmp_path / "a/b.bin").read_bytes() == BODY
     assert not get(source, tmp_path) and len(site.asked) == 1
-    assert left(tmp_path) == [f"{FOLDER}/file.bin.done", "a/b.bin"]
-    assert json.loads((tmp_path / FOLDER / "file.bin.done").read_text())["sha256"] == SHA
+    assert left(tmp_path) == [f"{FOLDER}/{source.key}.done", "a/b.bin"]
+    assert json.loads((tmp_path / FOLDER / f"{source.key}.done").read_text())["sha256"] == SHA
     (tmp_path / "a/b.bin").unlink()
     assert get(source, tmp_path) and (tmp_path / "a/b.bin").read_bytes() == BODY
 
@@ -116,11 +116,12 @@ def test_a_cut_connection_goes_on_where_it_stopped(site, tmp_path):
 
 def test_the_same_command_goes_on_after_it_gave_up(site, tmp_path):
     site.cuts = [1_000_000, 0, 0, 0]
+    source = Source(site.url, "x", sha256=SHA)
     with pytest.raises(UserError, match="3 times in a row; what has come is kept, the same command goes on"):
-        get(Source(site.url, "x", sha256=SHA), tmp_path)
-    assert not (tmp_path / "x").exists() and (tmp_path / FOLDER / "file.bin.part").stat().st_size > 0
+        get(source, tmp_path)
+    assert not (tmp_path / "x").exists() and (tmp_path / FOLDER / f"{source.key}.part").stat().st_size > 0
     site.cuts = []
-    assert get(Source(site.url, "x", sha256=SHA), tmp_path)
+    assert get(source, tmp_path)
     assert (tmp_path / "x").read_bytes() == BODY and site.asked[-1] is not None
 
 
@@ -141,9 +142,10 @@ def test_parts_of_two_versions_are_never_joined(site, tmp_path, tag):
 
 
 def test_a_wrong_digest_leaves_nothing(site, tmp_path):
+    source = Source(site.url, "x", sha256="0" * 64)
     with pytest.raises(UserError, match=f"SHA-256 is {SHA}, expected {'0' * 64}; removed"):
-        get(Source(site.url, "x", sha256="0" * 64), tmp_path)
-    assert left(tmp_path) == [f"{FOLDER}/file.bin.part.json"] and not (tmp_path / "x").exists()
+        get(source, tmp_path)
+    assert left(tmp_path) == [f"{FOLDER}/{source.key}.part.json"] and not (tmp_path / "x").exists()
 
 
 def test_a_wrong_size_is_refused_before_it_is_downloaded(site, tmp_path):
@@ -167,19 +169,30 @@ def test_a_missing_file_is_said_at_once_and_a_busy_server_is_asked_again(site, t
 def test_a_whole_part_that_was_not_yet_moved_is_used(site, tmp_path):
     source = Source(site.url, "x", len(BODY), SHA)
     (tmp_path / FOLDER).mkdir()
-    (tmp_path / FOLDER / "file.bin.part").write_bytes(BODY)
-    (tmp_path / FOLDER / "file.bin.part.json").write_text(json.dumps({"version": site.etag}))
+    (tmp_path / FOLDER / f"{source.key}.part").write_bytes(BODY)
+    (tmp_path / FOLDER / f"{source.key}.part.json").write_text(json.dumps({"version": site.etag}))
     assert get(source, tmp_path) and site.asked == [f"bytes={len(BODY)}-"]
 
 
 def test_two_processes_do_not_write_one_file(site, tmp_path):
     (tmp_path / FOLDER).mkdir()
+    source = Source(site.url, "x")
     with (
-        FileLock(tmp_path / FOLDER / "file.bin.lock"),
+        FileLock(tmp_path / FOLDER / f"{source.key}.lock"),
         pytest.raises(UserError, match="by another process"),
     ):
-        get(Source(site.url, "x"), tmp_path)
+        get(source, tmp_path)
     assert site.asked == []
+
+
+def test_files_of_one_name_do_not_take_each_others_place(site, tmp_path):
+    """ImageInWords has three data.jsonl."""
+    one, two = Source(site.url, "a/data.jsonl"), Source(site.url + "?b", "b/data.jsonl")
+    assert get(one, tmp_path) and get(two, tmp_path)
+    assert not get(one, tmp_path) and not get(two, tmp_path) and len(site.asked) == 2
+    for name in DATASETS:
+        files, _ = sources(name)
+        assert len({file.key for file in files}) == len(files)
 
 
 def test_nobody_there(tmp_path):
@@ -221,7 +234,7 @@ def test_an_archive_is_fetched_unpacked_and_removed(site, tmp_path, make):
     site.body = make({"images/a.jpg": b"a", "images/deep/b.jpg": b"b" * 100_000, "c.json": b"{}"})
     source = Source(site.url, ".", unpack=True, only=("images/",))
     assert get(source, tmp_path) and not get(source, tmp_path)
-    assert left(tmp_path) == [f"{FOLDER}/file.bin.done", "images/a.jpg", "images/deep/b.jpg"]
+    assert left(tmp_path) == [f"{FOLDER}/{source.key}.done", "images/a.jpg", "images/deep/b.jpg"]
     assert (tmp_path / "images/deep/b.jpg").read_bytes() == b"b" * 100_000
 
 
