@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +16,8 @@ app = typer.Typer(
     help="Measure how image-text models read long captions, and mend what they read badly.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    # Every option can be set by the environment too: CLIPBIAS_PROBE_OUT is --out of `clipbias probe`.
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "CLIPBIAS"},
 )
 
 for _command in COMMANDS:
@@ -30,9 +32,45 @@ def _print_version(value: bool) -> None:
         raise typer.Exit
 
 
+def _apply_config(context: typer.Context, path: Path) -> None:
+    """Take the options of a TOML file, a table a command, as defaults.
+
+    Raises:
+        UserError: not readable, no such command, or an option that the command does not have.
+    """
+    import tomllib
+
+    from clipbias.errors import UserError
+
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path}: not a readable configuration: {error}") from error
+
+    def check(command: object, table: object, place: str) -> None:
+        if not isinstance(table, dict):
+            raise UserError(f"{path}: [{place}] must be a table of options")
+        inner = getattr(command, "commands", {})
+        known = [p.name for p in getattr(command, "params", ())]
+        for key, value in table.items():
+            if key in inner:
+                check(inner[key], value, f"{place}.{key}".lstrip("."))
+            elif key not in known or not place:
+                where = f"[{place}]" if place else "the file"
+                raise UserError(f"{path}: {where} has {key!r}; known are {', '.join([*inner, *known])}")
+
+    check(context.command, content, "")
+    context.default_map = content
+
+
 @app.callback()
 def options(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks instead of one-line errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, no notes; errors only.")] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="Options of commands from a TOML file, e.g. [probe] out = 'here'.")
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
@@ -45,8 +83,10 @@ def options(
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("clipbias: %(message)s"))
         logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
         logger.propagate = False
+    logger.setLevel(logging.ERROR if quiet else logging.INFO)
+    if config is not None:
+        _apply_config(context, config)
 
 
 def main() -> None:

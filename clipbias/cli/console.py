@@ -25,6 +25,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
     One bar for each ``what`` up to its first comma; the rest is free to change.
     """
+    import click
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -36,6 +37,8 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     )
 
     console = Console(stderr=True)
+    context = click.get_current_context(silent=True)
+    quiet = context is not None and bool(context.find_root().params.get("quiet"))
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -43,7 +46,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
         tasks: dict[str, int] = {}
 
         def show(what: str, done: int, total: int) -> None:

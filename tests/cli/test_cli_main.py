@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +121,32 @@ def test_probe_report_and_compare_in_one_go(tmp_path):
     assert clipbias("report", "--out", "figures", cwd=tmp_path).returncode == 0
     second = {p.name: p.read_bytes() for p in (tmp_path / "figures").iterdir()}
     assert first == second
+
+
+def test_options_come_from_a_file_or_the_environment_too(tmp_path):
+    (tmp_path / "c.toml").write_text("[cache.info]\nas_json = true\n[leaderboard]\nresults = ['nowhere']\n")
+    environment = {"CLIPBIAS_CACHE": str(tmp_path / "cache")}
+    assert clipbias("--config", "c.toml", "cache", "info", cwd=tmp_path, **environment).stdout.startswith("{")
+    assert clipbias("cache", "info", cwd=tmp_path, CLIPBIAS_CACHE_INFO_AS_JSON="1", **environment).stdout.startswith(
+        "{"
+    )
+    run = clipbias("--config", "c.toml", "leaderboard", cwd=tmp_path)
+    assert run.returncode == 2 and "nowhere: no such results folder" in run.stderr
+    # What is written on the command line comes first.
+    assert "elsewhere" in clipbias("--config", "c.toml", "leaderboard", "--results", "elsewhere", cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[prob]\nout = 'x'", "the file has 'prob'"),
+        ("[probe]\nouts = 'x'", r"\[probe\] has 'outs'; known are"),
+        ("probe = 3", r"\[probe\] must be a table"),
+        ("debug = true", "the file has 'debug'"),
+        ("[", "not a readable configuration"),
+    ],
+)
+def test_a_wrong_configuration_is_one_line(tmp_path, content, message):
+    (tmp_path / "c.toml").write_text(content)
+    run = clipbias("--config", "c.toml", "models", cwd=tmp_path)
+    assert run.returncode == 2 and re.search(message, run.stderr) and run.stderr.count("\n") == 1
