@@ -55,6 +55,8 @@ def process_group(backend: str | None = "gloo") -> Iterator[int]:
     dist.init_process_group(backend)
     try:
         yield dist.get_rank()
+        # None leaves while another still talks: one that tears down its connections early can abort the others.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 

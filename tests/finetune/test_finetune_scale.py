@@ -98,7 +98,9 @@ t = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(t)
 from pathlib import Path
 torch.set_num_threads(1)
-dist.init_process_group("gloo")
+from clipbias.probe.distributed import process_group
+group = process_group()
+group.__enter__()
 rank, size = dist.get_rank(), dist.get_world_size()
 out = Path(sys.argv[1])
 for scope in ("global", "process"):
@@ -115,7 +117,7 @@ try:
     t.train(model, maker, recipe.override(batch_size=7), out / "odd")
 except t.UserError as error:
     (out / f"odd-{{rank}}.txt").write_text(str(error))
-dist.destroy_process_group()
+group.__exit__(None, None, None)
 """
 
 
