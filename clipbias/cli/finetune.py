@@ -55,9 +55,8 @@ def _finetune_command(name: str):  # type: ignore[no-untyped-def]
         from clipbias.finetune.recipes import nano, recipe_called
         from clipbias.finetune.runs import finetune
         from clipbias.finetune.train import training_pixels
-        from clipbias.models.encoder import ClipEncoder
+        from clipbias.models.encoder import reads_clip_tokens
         from clipbias.models.loading import load_model
-        from clipbias.models.tokenizer import ClipTokens
         from clipbias.probe.distributed import local_device, process_group
 
         chosen = recipe_called(name)
@@ -69,7 +68,7 @@ def _finetune_command(name: str):  # type: ignore[no-untyped-def]
         folder = out or Path("runs") / f"{name}-seed{seed}"
         print(chosen.to_toml(), end="")
         encoder = load_model(base, weights=weights, device=local_device("auto"))
-        if not isinstance(encoder, ClipEncoder) or not isinstance(encoder.tokens, ClipTokens):
+        if not reads_clip_tokens(encoder):
             raise UserError(f"{base}: fine-tuning needs a model of open_clip's modules with CLIP's tokenizer")
         dataset, held_out = load_dataset(data, root=root, split=split), None
         if data == "scenes":
@@ -139,7 +138,7 @@ def export_command(
     from clipbias.finetune.export import write_layout
     from clipbias.models.loading import load_model
 
-    path = write_layout(load_model(model, device="cpu"), to, out)  # type: ignore[arg-type]
+    path = write_layout(load_model(model, device="cpu"), to, out)
     print(f"written: {path}")
 
 

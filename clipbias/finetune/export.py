@@ -14,10 +14,9 @@ from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.train import last_metrics
 from clipbias.models.build import CLIP_MEAN, CLIP_STD, HEAD_WIDTH, VOCABULARY, ClipShape
-from clipbias.models.encoder import ClipEncoder
+from clipbias.models.encoder import Encoder, reads_clip_tokens
 from clipbias.models.layouts import State, compact_tokens, custom_to_openai, shape_of, to_longclip_layout
 from clipbias.models.openclip import CONFIG
-from clipbias.models.tokenizer import ClipTokens
 from clipbias.provenance import source_state, versions
 
 LAYOUTS = ("longclip", "safetensors", "openclip")
@@ -35,7 +34,7 @@ def export_state(model: TrainModel) -> State:
     return to_longclip_layout(clip, model.positions(), model.positions())
 
 
-def write_layout(encoder: ClipEncoder, layout: str, out: Path) -> Path:
+def write_layout(encoder: Encoder, layout: str, out: Path) -> Path:
     """Write an encoder's weights in a layout that others read.
 
     Args:
@@ -54,7 +53,7 @@ def write_layout(encoder: ClipEncoder, layout: str, out: Path) -> Path:
 
     if layout not in LAYOUTS:
         raise UserError(f"no layout is called {layout!r}; choose {', '.join(LAYOUTS)}")
-    if not isinstance(encoder, ClipEncoder) or not isinstance(encoder.tokens, ClipTokens):
+    if not reads_clip_tokens(encoder):
         raise UserError(f"{encoder.name}: only models of open_clip's modules with CLIP's tokenizer can be exported")
     if layout == "openclip":
         return write_openclip(encoder.module, out)
@@ -147,15 +146,15 @@ def export_run(
         fingerprint: of the training data.
     """
     commit, dirty = source_state()
+    last = last_metrics(folder)
     facts = {
         "data": f"{data}{f', fingerprint {fingerprint}' if fingerprint else ''}",
         "base": base,
         "seed": str(recipe.seed),
-        "training time": f"{last_metrics(folder).get('seconds', 0):.0f} s",
+        "training time": f"{last.get('seconds', 0):.0f} s",
         "clipbias commit": (commit or "installed wheel") + (" with uncommitted changes" if dirty else ""),
         "versions": ", ".join(f"{k} {v}" for k, v in versions().items()),
     }
-    last = last_metrics(folder)
     for name in sorted(key for key in last if key.startswith("validation")):
         facts[name.replace("_", " ")] = f"{100 * last[name]:.1f}%"
     card = model_card(f"{recipe.name} on {data}", command, recipe.to_toml(), facts)

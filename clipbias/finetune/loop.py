@@ -18,13 +18,12 @@ from clipbias.finetune.batches import Batch
 from clipbias.finetune.losses import info_nce, pca_reconstruct
 from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipe import Recipe
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from clipbias.models.encoder import DTYPES
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The autocast block of a precision; fp32 switches it off."""
-    return torch.autocast(device.type, _DTYPES[precision], enabled=precision != "fp32")
+    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
 
 
 def step_losses(net: nn.Module, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:

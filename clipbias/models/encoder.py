@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 import torch
@@ -195,6 +195,11 @@ class ClipEncoder(Encoder):
                 batch = batch.pin_memory().to(self.device, non_blocking=True)
             features = tower(batch.to(self.device))
         return F.normalize(features.float(), dim=-1).cpu()
+
+
+def reads_clip_tokens(encoder: object) -> TypeGuard[ClipEncoder]:
+    """Whether an encoder is of open_clip's modules with CLIP's tokenizer, so that its ids and towers are known."""
+    return isinstance(encoder, ClipEncoder) and isinstance(encoder.tokens, ClipTokens)
 
 
 def opened(image: Image.Image | str | Path) -> Image.Image:

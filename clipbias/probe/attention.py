@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipbias.errors import UserError
-from clipbias.models.encoder import ClipEncoder, Encoder
+from clipbias.models.encoder import Encoder, reads_clip_tokens
 from clipbias.models.tokenizer import ClipTokens
 from clipbias.models.towers import eot_positions
 from clipbias.probe.measure import curve_means, mean_rows, no_queries
@@ -225,6 +225,6 @@ def text_tower(encoder: Encoder) -> tuple[nn.Module, ClipTokens]:
     Raises:
         UserError: they are not of the known kind.
     """
-    if not isinstance(encoder, ClipEncoder) or not isinstance(encoder.tokens, ClipTokens):
+    if not reads_clip_tokens(encoder):
         raise UserError(f"{encoder.name}: measures by position need a text tower of open_clip with CLIP's tokenizer")
     return encoder.module.text, encoder.tokens

@@ -18,8 +18,8 @@ from clipbias.data.images import LazyImages, image_keys, require_readable
 from clipbias.data.sentences import dataset_sentences, split_sentences
 from clipbias.errors import UserError
 from clipbias.files import content_key
-from clipbias.models.encoder import ClipEncoder, Encoder
-from clipbias.models.tokenizer import ClipTokens, clip_token_lists, pack_ids
+from clipbias.models.encoder import Encoder, reads_clip_tokens
+from clipbias.models.tokenizer import clip_token_lists, pack_ids
 from clipbias.probe.metrics import DIRECTIONS, Ranking, per_query_metrics, rank_both
 from clipbias.probe.spec import Condition, Probe
 from clipbias.probe.stats import INTERVAL, ClusterBootstrap, holm, mcnemar_exact, percentile_interval
@@ -164,7 +164,7 @@ class Session:
         if first_tokens is None and not padding:
             features = self._stored_texts(texts, "", lambda part: self.encoder.encode_texts(part))
             return features, self.encoder.token_lengths(texts)
-        if not isinstance(self.encoder, ClipEncoder) or not isinstance(self.encoder.tokens, ClipTokens):
+        if not reads_clip_tokens(self.encoder):
             raise UserError(f"{self.encoder.name}: probes that change token ids need a model with CLIP's tokenizer")
         encoder = self.encoder
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_training import start
 
 import clipbias
 from clipbias.data.build import without_images
@@ -26,19 +27,11 @@ from clipbias.finetune.recipes import DEBIAS, LONGCLIP
 from clipbias.finetune.runs import stretched_model
 from clipbias.finetune.train import train
 from clipbias.finetune.validation import hold_out, validation_recall
-from clipbias.models.build import ClipShape, build_clip, clip_transform
+from clipbias.models.build import clip_transform
 from clipbias.probe.metrics import rank_both
 
 ROOT = Path(__file__).parents[2]
-SMALL = ClipShape(32, 48, 16, 64, 1, 64, 1, 77)
 QUICK = {"batch_size": 8, "steps": 6, "lr": 1e-3, "warmup": 2, "pca_dim": 3}
-
-
-def start(recipe):
-    dataset = without_images(load_dataset("scenes", split="validation"), range(40, 1000))
-    torch.manual_seed(0)
-    model = stretched_model(build_clip(SMALL), recipe)
-    return model, BatchMaker(dataset, recipe, clip_transform(48), lambda caption: [caption])
 
 
 def gradients(model, batch, recipe) -> tuple[dict[str, float], dict[str, torch.Tensor]]:

@@ -13,6 +13,7 @@ import numpy as np
 import plain_clip as plain
 import pytest
 import torch
+from small_training import start
 from typer.testing import CliRunner
 
 import clipbias
@@ -24,20 +25,12 @@ from clipbias.finetune.batches import BatchMaker, batch_indices
 from clipbias.finetune.export import LAYOUTS, export, export_run, model_card, write_layout
 from clipbias.finetune.loop import learning_rate, step_losses
 from clipbias.finetune.recipes import DEBIAS, LONGCLIP
-from clipbias.finetune.runs import finetune, stretched_model
+from clipbias.finetune.runs import finetune
 from clipbias.finetune.train import total_steps, train
-from clipbias.models.build import ClipShape, build_clip, clip_transform
+from clipbias.models.build import clip_transform
 
 ROOT = Path(__file__).parents[2]
-SMALL = ClipShape(32, 48, 16, 64, 1, 64, 1, 77)
 QUICK = {"batch_size": 8, "steps": 6, "lr": 1e-3, "warmup": 2, "pca_dim": 4}
-
-
-def start(recipe):
-    dataset = without_images(load_dataset("scenes", split="validation"), range(40, 1000))
-    torch.manual_seed(0)
-    model = stretched_model(build_clip(SMALL), recipe)
-    return model, BatchMaker(dataset, recipe, clip_transform(48), lambda caption: [caption])
 
 
 def plain_loss(model, batch, recipe) -> torch.Tensor:

@@ -1,0 +1,23 @@
+"""A model and data small enough to train in a test."""
+
+from __future__ import annotations
+
+import torch
+
+from clipbias.data.build import without_images
+from clipbias.data.loading import load_dataset
+from clipbias.finetune.batches import BatchMaker
+from clipbias.finetune.model import TrainModel
+from clipbias.finetune.recipe import Recipe
+from clipbias.finetune.runs import stretched_model
+from clipbias.models.build import ClipShape, build_clip, clip_transform
+
+SMALL = ClipShape(32, 48, 16, 64, 1, 64, 1, 77)
+
+
+def start(recipe: Recipe) -> tuple[TrainModel, BatchMaker]:
+    """A model from fixed random weights, and batches of 40 scenes."""
+    dataset = without_images(load_dataset("scenes", split="validation"), range(40, 1000))
+    torch.manual_seed(0)
+    model = stretched_model(build_clip(SMALL), recipe)
+    return model, BatchMaker(dataset, recipe, clip_transform(48), lambda caption: [caption])
