@@ -33,6 +33,8 @@ def start(*arguments: object, cache: Path, largest_file: int = 0) -> subprocess.
     """The command line in a process of its own; ``largest_file`` bytes are all that a file may take."""
 
     def limit() -> None:
+        # A shell's background job hands on that interrupts are ignored; these tests run in such, too.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         if largest_file:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
