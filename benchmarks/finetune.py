@@ -113,7 +113,7 @@ def main() -> None:
     shape = B16 if chosen.shape == "b16" else type(NANO_SHAPE)(**{**NANO_SHAPE.__dict__, "context_length": 248})
     recipe = DEBIAS.override(precision=chosen.precision, batch_size=chosen.batch, checkpointing=chosen.checkpointing)
     torch.manual_seed(0)
-    state = start_state(TrainModel(build_clip(shape).to(device), 20), recipe)
+    state = start_state(TrainModel(build_clip(shape).to(device), 20, ClipTokens(248)), recipe)
     plain = PlainLoop(build_clip(shape).to(device), recipe)
     batches = [make_batch(chosen.batch, shape.image_size, seed) for seed in range(chosen.steps)]
     steps: dict[str, Callable[[Batch], object]] = {

@@ -6,7 +6,8 @@ import torch
 
 from clipbias.data.build import without_images
 from clipbias.data.loading import load_dataset
-from clipbias.finetune.batches import BatchMaker
+from clipbias.finetune.batches import Batch, BatchMaker
+from clipbias.finetune.loop import backward, start_state
 from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.runs import stretched_model
@@ -21,3 +22,12 @@ def start(recipe: Recipe) -> tuple[TrainModel, BatchMaker]:
     torch.manual_seed(0)
     model = stretched_model(build_clip(SMALL), recipe)
     return model, BatchMaker(dataset, recipe, clip_transform(48), lambda caption: [caption])
+
+
+def gradients(model: TrainModel, batch: Batch, recipe: Recipe) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    """Losses of a batch, and every parameter's gradient, as a training step finds them."""
+    state = start_state(model, recipe)
+    model.zero_grad()
+    losses = backward(state.net, batch, recipe, state.scaler)
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return {name: value.item() for name, value in losses.items()}, found

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    pass
 
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="A recipe setting, e.g. --set lr=1e-5; give it again for more.")
@@ -49,17 +46,16 @@ def _finetune_command(name: str):  # type: ignore[no-untyped-def]
         from clipbias.data.build import without_images
         from clipbias.data.loading import load_dataset
         from clipbias.data.sentences import split_sentences
-        from clipbias.errors import UserError
         from clipbias.finetune.export import export_run
         from clipbias.finetune.recipe import read_recipe
         from clipbias.finetune.recipes import nano, recipe_called
-        from clipbias.finetune.runs import finetune
+        from clipbias.finetune.runs import finetune, for_base, trainable
         from clipbias.finetune.train import training_pixels
-        from clipbias.models.encoder import reads_clip_tokens
         from clipbias.models.loading import load_model
         from clipbias.probe.distributed import local_device, process_group
 
-        chosen = recipe_called(name)
+        encoder = trainable(load_model(base, weights=weights, device=local_device("auto")))
+        chosen = for_base(recipe_called(name), encoder)
         if data == "scenes":
             chosen = nano(chosen)
         if recipe is not None:
@@ -67,20 +63,16 @@ def _finetune_command(name: str):  # type: ignore[no-untyped-def]
         chosen = chosen.override(seed=seed, **pairs(settings, "--set"))
         folder = out or Path("runs") / f"{name}-seed{seed}"
         print(chosen.to_toml(), end="")
-        encoder = load_model(base, weights=weights, device=local_device("auto"))
-        if not reads_clip_tokens(encoder):
-            raise UserError(f"{base}: fine-tuning needs a model of open_clip's modules with CLIP's tokenizer")
         dataset, held_out = load_dataset(data, root=root, split=split), None
         if data == "scenes":
             dataset = training_pixels(dataset)
             held_out = without_images(load_dataset(data, split="validation"), range(200, 1000))
         with process_group(None) as number, progress_bar() as bar:
             model = finetune(
-                encoder.module,
+                encoder,
                 dataset,
                 chosen,
                 folder,
-                encoder.image_size,
                 split_sentences,
                 resume=resume,
                 progress=lambda step, steps, values: bar(_progress_line(name, values), step, steps),
@@ -89,7 +81,7 @@ def _finetune_command(name: str):  # type: ignore[no-untyped-def]
         if number:
             return  # the first process writes
         command = f"clipbias finetune {name} --base {base} --data {data} --seed {seed}"
-        exported = export_run(model, chosen, folder, command, data, encoder.fingerprint, dataset.fingerprint)
+        exported = export_run(model, chosen, folder, command, data, encoder, dataset.fingerprint)
         print(f"written: {exported}")
         if evaluate:
             _compare(base, weights, exported, folder, data)
@@ -125,7 +117,7 @@ def pretrain_nano_command(
             resume=resume,
             progress=lambda step, steps, values: bar(f"pretrain-nano, loss {values['loss']:.3f}", step, steps),
         )
-    path = export_run(model, chosen, folder, f"clipbias finetune pretrain-nano --seed {seed}", "scenes", "from scratch")
+    path = export_run(model, chosen, folder, f"clipbias finetune pretrain-nano --seed {seed}", "scenes")
     print(f"written: {path}")
 
 
@@ -165,7 +157,9 @@ def ablation_command(
     from clipbias.files import write_text
     from clipbias.finetune.ablation import GRID, Grid, paired, run_grid, summary, wide
     from clipbias.finetune.recipes import nano, recipe_called
+    from clipbias.finetune.runs import for_base
     from clipbias.finetune.train import training_pixels
+    from clipbias.models.loading import load_model
     from clipbias.report.tables import to_csv, to_markdown
 
     try:
@@ -175,10 +169,13 @@ def ablation_command(
     if data != "scenes" and not base:
         raise UserError(f"--data {data} needs --base: only the embedded scenes can train a base of their own")
     changes = pairs(settings, "--set")
-    recipes = {
-        name: (nano(recipe_called(name)) if data == "scenes" else recipe_called(name)).override(**changes)
-        for name in GRID
-    }
+    recipes = {name: recipe_called(name) for name in GRID}
+    if base:
+        encoder = load_model(base, weights=weights, device="cpu")
+        recipes = {name: for_base(recipe, encoder) for name, recipe in recipes.items()}
+    if data == "scenes":
+        recipes = {name: nano(recipe) for name, recipe in recipes.items()}
+    recipes = {name: recipe.override(**changes) for name, recipe in recipes.items()}
     trained, tested = load_dataset(data, root=root, split="train"), load_dataset(test, root=test_root)
     if data == "scenes":
         trained = training_pixels(trained)

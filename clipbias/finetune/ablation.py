@@ -16,7 +16,7 @@ from clipbias.errors import UserError
 from clipbias.finetune.export import export_run
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.recipes import PRETRAIN_NANO
-from clipbias.finetune.runs import finetune, pretrain_nano
+from clipbias.finetune.runs import finetune, pretrain_nano, trainable
 from clipbias.finetune.train import Progress
 from clipbias.models.loading import load_model
 from clipbias.probe.runner import Session, run_probe
@@ -92,16 +92,15 @@ def run_grid(grid: Grid, progress: Callable[[str], Progress]) -> pd.DataFrame:
             encoder = load_model(base[0], weights=base[1])
             mine = recipe.override(seed=seed)
             model = finetune(
-                encoder.module,
+                encoder,
                 grid.data,
                 mine,
                 folder,
-                encoder.image_size,
                 split_sentences,
                 resume=True,
                 progress=progress(folder.name),
             )
-            path = export_run(model, mine, folder, grid.command, grid.data.name, encoder.fingerprint)
+            path = export_run(model, mine, folder, grid.command, grid.data.name, trainable(encoder))
             lines.append({"recipe": name, "seed": seed, **_measures(grid, str(path), None, folder)})
     return pd.DataFrame(lines)
 
@@ -113,7 +112,7 @@ def _base(grid: Grid, seed: int, progress: Callable[[str], Progress]) -> tuple[s
     folder = grid.out / f"{BASE}-{seed}"
     recipe = PRETRAIN_NANO.override(seed=seed)
     model = pretrain_nano(recipe, folder, resume=True, progress=progress(folder.name))
-    return str(export_run(model, recipe, folder, grid.command, grid.data.name, "from scratch")), None
+    return str(export_run(model, recipe, folder, grid.command, grid.data.name)), None
 
 
 def _measures(grid: Grid, model: str, weights: Path | None, folder: Path) -> dict[str, float]:

@@ -12,8 +12,7 @@ from torch import Tensor
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.finetune.captions import debias_sentences, prefix_length, sample_stream, text_before_first_stop
 from clipbias.finetune.recipe import Recipe
-from clipbias.models.tokenizer import ClipTokens
-from clipbias.models.towers import eot_positions
+from clipbias.models.tokenizer import ClipTokens, Tokens
 
 
 @dataclass
@@ -67,14 +66,24 @@ class BatchMaker:
         transform: Callable[[object], Tensor],
         split_sentences: Callable[[str], Sequence[str]],
         short_variant: Callable[[int, int], str] | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
-        """``short_variant(index, epoch)`` gives the data set's short captions, for objective "clip"."""
+        """What makes the batches.
+
+        Args:
+            dataset: one long caption an image.
+            recipe: the recipe.
+            transform: PIL image -> pixels [3, H, W].
+            split_sentences: used where the data set does not know its sentences.
+            short_variant: (index, epoch) -> the data set's short caption, for objective "clip".
+            tokens: the model's tokenizer at the recipe's context length; CLIP's where it is not given.
+        """
         self.dataset = dataset
         self.recipe = recipe
         self.transform = transform
         self.split_sentences = split_sentences
         self.short_variant = short_variant
-        self.tokenize = ClipTokens(recipe.context_length)
+        self.tokenize = tokens or ClipTokens(recipe.context_length)
 
     def __len__(self) -> int:
         return len(self.dataset.captions)
@@ -105,15 +114,13 @@ class BatchMaker:
             [self.transform(self.dataset.load_image(int(self.dataset.caption_image[i]))) for i in indices]
         )
         pairs = [self.texts(int(i), epoch) for i in indices]
-        short_ids = self.tokenize([short for _, short in pairs])
+        short = [text for _, text in pairs]
+        short_ids = self.tokenize(short)
         long_ids = self.tokenize([text for text, _ in pairs]) if recipe.objective == "long-short" else None
         n_pre = None
         if recipe.objective == "long-short" and recipe.short_rule == "sentences" and recipe.prefix_padding:
-            lengths = (eot_positions(short_ids) + 1).tolist()
-            n_pre = torch.tensor(
-                [
-                    prefix_length(length, recipe.context_length, sample_stream(recipe.seed + 1, epoch, int(i)))
-                    for length, i in zip(lengths, indices, strict=True)
-                ]
-            )
+            whole = recipe.context_length
+            lengths = np.minimum(self.tokenize.lengths(short), whole).tolist()
+            streams = [sample_stream(recipe.seed + 1, epoch, int(i)) for i in indices]
+            n_pre = torch.tensor([prefix_length(n, whole, s) for n, s in zip(lengths, streams, strict=True)])
         return Batch(pixels, long_ids, short_ids, n_pre)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,9 +16,10 @@ from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.train import last_metrics
 from clipbias.models.build import CLIP_MEAN, CLIP_STD, HEAD_WIDTH, VOCABULARY, ClipShape
-from clipbias.models.encoder import Encoder, reads_clip_tokens
+from clipbias.models.encoder import ClipEncoder, Encoder, reads_clip_tokens
 from clipbias.models.layouts import State, compact_tokens, custom_to_openai, shape_of, to_longclip_layout
 from clipbias.models.openclip import CONFIG
+from clipbias.models.tokenizer import OpenClipTokens
 from clipbias.provenance import source_state, versions
 
 LAYOUTS = ("longclip", "safetensors", "openclip")
@@ -38,7 +41,7 @@ def write_layout(encoder: Encoder, layout: str, out: Path) -> Path:
     """Write an encoder's weights in a layout that others read.
 
     Args:
-        encoder: any model of open_clip's modules with CLIP's tokenizer.
+        encoder: any model of open_clip's modules; for the first two layouts an OpenAI-style ViT CLIP.
         layout: "longclip": a ``.pt`` that Long-CLIP's loader takes; "safetensors": the same names without pickle;
             "openclip": a folder for ``open_clip.create_model_and_transforms("local-dir:FOLDER")``.
         out: the file or folder.
@@ -53,13 +56,16 @@ def write_layout(encoder: Encoder, layout: str, out: Path) -> Path:
 
     if layout not in LAYOUTS:
         raise UserError(f"no layout is called {layout!r}; choose {', '.join(LAYOUTS)}")
-    if not reads_clip_tokens(encoder):
-        raise UserError(f"{encoder.name}: only models of open_clip's modules with CLIP's tokenizer can be exported")
+    if not isinstance(encoder, ClipEncoder):
+        raise UserError(f"{encoder.name}: only models of open_clip's modules can be exported")
     if layout == "openclip":
-        return write_openclip(encoder.module, out)
+        return write_openclip(encoder.module, out, encoder)
+    if not reads_clip_tokens(encoder):
+        raise UserError(f"{encoder.name} has no CLIP tokenizer, as readers of {layout} have; export it as openclip")
     if not quick_gelu(encoder.module):
         raise UserError(f"{encoder.name} has GELU and readers of {layout} build QuickGELU; export it as openclip")
     custom = encoder.module.state_dict()
+    shape_of(custom)  # refuses what is no ViT
     table = custom["text.positional_embedding"]
     state = to_longclip_layout(encoder.module, table, table)
     state = {key: value.detach().cpu().clone().contiguous() for key, value in state.items()}
@@ -76,19 +82,33 @@ def quick_gelu(module: nn.Module) -> bool:
     return type(module.text.transformer.resblocks[0].mlp.gelu).__name__ == "QuickGELU"
 
 
-def write_openclip(module: nn.Module, folder: Path) -> Path:
-    """Write a model as a folder for ``open_clip.create_model_and_transforms("local-dir:FOLDER")``."""
+def write_openclip(module: nn.Module, folder: Path, source: ClipEncoder | None = None) -> Path:
+    """Write a model as a folder for ``open_clip.create_model_and_transforms("local-dir:FOLDER")``.
+
+    Args:
+        module: the model.
+        folder: where to.
+        source: the encoder it is or was made from; says what open_clip builds it from, and its tokenizer. Without it
+            the model is an OpenAI-style ViT CLIP.
+    """
     from safetensors.torch import save_file
 
     state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
     with atomic_path(folder / "open_clip_model.safetensors") as temporary:
         save_file(state, temporary)
-    config = _openclip_config(shape_of(state), quick_gelu(module))
+    if source is None or source.config is None:
+        config = _openclip_config(shape_of(state), quick_gelu(module))
+    else:
+        config = copy.deepcopy(dict(source.config))
+        config["model_cfg"]["text_cfg"]["context_length"] = len(module.text.positional_embedding)
+        if isinstance(source.tokens, OpenClipTokens):
+            source.tokens.save(folder)
+    # Last, because a folder with it counts as a model.
     write_text(folder / CONFIG, json.dumps(config, indent=1) + "\n")
     return folder
 
 
-def _openclip_config(shape: ClipShape, quick: bool) -> dict[str, object]:
+def _openclip_config(shape: ClipShape, quick: bool) -> dict[str, Any]:
     """What open_clip reads beside the weights: sizes, activation, and the image transform."""
     vision = {
         "image_size": shape.image_size, "layers": shape.vision_layers, "width": shape.vision_width,
@@ -132,9 +152,17 @@ def model_card(title: str, made_by: str, recipe: str, facts: dict[str, str]) -> 
 
 
 def export_run(
-    model: TrainModel, recipe: Recipe, folder: Path, command: str, data: str, base: str, fingerprint: str = ""
+    model: TrainModel,
+    recipe: Recipe,
+    folder: Path,
+    command: str,
+    data: str,
+    base: ClipEncoder | None = None,
+    fingerprint: str = "",
 ) -> Path:
-    """Export a finished run with its card: ``folder/model.pt``, or where it has GELU the open_clip folder ``model``.
+    """Export a finished run with its card.
+
+    What open_clip built goes to the open_clip folder ``folder/model``, any other to ``folder/model.pt``.
 
     Args:
         model: the trained model.
@@ -142,14 +170,14 @@ def export_run(
         folder: the run's folder.
         command: makes it again.
         data: name of the training data; models of the embedded world are stored small.
-        base: fingerprint of the model it started from.
+        base: the model it started from; None where it was made from scratch.
         fingerprint: of the training data.
     """
     commit, dirty = source_state()
     last = last_metrics(folder)
     facts = {
         "data": f"{data}{f', fingerprint {fingerprint}' if fingerprint else ''}",
-        "base": base,
+        "base": f"{base.name}, fingerprint {base.fingerprint}" if base else "from scratch",
         "seed": str(recipe.seed),
         "training time": f"{last.get('seconds', 0):.0f} s",
         "clipbias commit": (commit or "installed wheel") + (" with uncommitted changes" if dirty else ""),
@@ -158,11 +186,11 @@ def export_run(
     for name in sorted(key for key in last if key.startswith("validation")):
         facts[name.replace("_", " ")] = f"{100 * last[name]:.1f}%"
     card = model_card(f"{recipe.name} on {data}", command, recipe.to_toml(), facts)
-    if not quick_gelu(model.clip):
-        # Readers of the other layouts would build QuickGELU.
+    if base is not None and base.config is not None:
+        # Readers of the other layouts would build OpenAI's ViT with QuickGELU and a causal text tower.
         with torch.no_grad():
             model.clip.text.positional_embedding.copy_(model.positions())
-        path = write_openclip(model.clip, folder / "model")
+        path = write_openclip(model.clip, folder / "model", base)
         write_text(path / "README.md", card)
         return path
     nano = data == "scenes"

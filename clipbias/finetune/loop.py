@@ -15,8 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from clipbias.errors import UserError
 from clipbias.files import atomic_path
 from clipbias.finetune.batches import Batch
-from clipbias.finetune.losses import info_nce, pca_reconstruct
-from clipbias.finetune.model import TrainModel
+from clipbias.finetune.losses import info_nce, pca_reconstruct, sigmoid_loss
+from clipbias.finetune.model import Features, TrainModel
 from clipbias.finetune.recipe import Recipe
 from clipbias.models.encoder import DTYPES
 
@@ -29,8 +29,9 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 def step_losses(net: nn.Module, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
     """The losses of one batch; "loss" is what is minimised (paper equation for L).
 
-    "clip": InfoNCE on the short captions. "long-short": ``weight_long * L_long + weight_short *
-    L_short``, the short captions against the images' principal components. The towers run in the
+    "clip": the contrastive loss on the short captions. "long-short": ``weight_long * L_long + weight_short *
+    L_short``, the short captions against the images' principal components. The contrastive loss is the model's own:
+    SigLIP's where it has a bias of logits, else InfoNCE. The towers run in the
     recipe's precision, the losses in fp32. Under ``torchrun`` the batch is this process' share, and the
     losses are those of all shares together.
 
@@ -42,25 +43,28 @@ def step_losses(net: nn.Module, batch: Batch, recipe: Recipe) -> dict[str, Tenso
     return _losses(_forward(net, batch, recipe), recipe)
 
 
-Features = tuple[Tensor, Tensor, Tensor | None, Tensor]
-
-
 def _forward(net: nn.Module, batch: Batch, recipe: Recipe) -> Features:
     with autocast(batch.pixels.device, recipe.precision):
         return net(batch.pixels, batch.short_ids, batch.n_pre, batch.long_ids)
 
 
 def _losses(features: Features, recipe: Recipe) -> dict[str, Tensor]:
-    own_images, own_short, own_long, scale = features
+    own_images, own_short, own_long, scale, bias = features
+
+    def contrast(image: Tensor, text: Tensor) -> Tensor:
+        if bias is not None:
+            return sigmoid_loss(image, text, scale, bias)
+        return info_nce(image, text, scale, recipe.label_smoothing)
+
     images, short_texts = gathered(own_images), gathered(own_short)
     if own_long is None:
-        return {"loss": info_nce(images, short_texts, scale, recipe.label_smoothing)}
-    long = info_nce(images, gathered(own_long), scale, recipe.label_smoothing)
+        return {"loss": contrast(images, short_texts)}
+    long = contrast(images, gathered(own_long))
     if recipe.pca_scope == "process":
         components = gathered(pca_reconstruct(own_images, recipe.pca_dim))
     else:
         components = pca_reconstruct(images, recipe.pca_dim)
-    short = info_nce(components, short_texts, scale, recipe.label_smoothing)
+    short = contrast(components, short_texts)
     return {"loss": recipe.weight_long * long + recipe.weight_short * short, "long": long, "short": short}
 
 
@@ -111,12 +115,12 @@ def backward(net: nn.Module, batch: Batch, recipe: Recipe, scaler: torch.amp.Gra
         return losses
     with torch.no_grad():
         first = [_forward(net, part, recipe) for part in parts]
-    images, short, long, _ = zip(*first, strict=True)
+    images, short, long, *_ = zip(*first, strict=True)
     leaves: list[Tensor | None] = [
         None if group[0] is None else torch.cat(group).requires_grad_() for group in (images, short, long)
     ]
-    scale = first[0][3].detach().requires_grad_()
-    losses = _losses((leaves[0], leaves[1], leaves[2], scale), recipe)  # type: ignore[arg-type]
+    leaves += [None if value is None else value.detach().clone().requires_grad_() for value in first[0][3:]]
+    losses = _losses(tuple(leaves), recipe)  # type: ignore[arg-type]
     if not bool(torch.isfinite(losses["loss"])):
         return losses
     scaler.scale(losses["loss"]).backward()
@@ -128,13 +132,15 @@ def backward(net: nn.Module, batch: Batch, recipe: Recipe, scaler: torch.amp.Gra
         with nullcontext() if last or not isinstance(net, DistributedDataParallel) else net.no_sync():
             again = _forward(net, part, recipe)
             outputs, grads = [], []
-            for out, leaf in zip(again[:3], leaves, strict=True):
-                if out is not None and leaf is not None and leaf.grad is not None:
+            for place, (out, leaf) in enumerate(zip(again, leaves, strict=True)):
+                if out is None or leaf is None or leaf.grad is None:
+                    continue
+                if place < 3:
                     outputs.append(out)
                     grads.append(leaf.grad[start:stop])
-            if last:
-                outputs.append(again[3])
-                grads.append(scale.grad)  # type: ignore[arg-type]
+                elif last:  # temperature and bias are the batch's, not a sample's
+                    outputs.append(out)
+                    grads.append(leaf.grad)
             torch.autograd.backward(outputs, grads)
         start = stop
     return losses
@@ -237,7 +243,8 @@ def train_step(state: TrainingState, batch: Batch, recipe: Recipe, steps: int) -
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_gradient)
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    with torch.no_grad():
-        state.model.clip.logit_scale.clamp_(0, math.log(recipe.max_logit_scale))
+    if not state.model.sigmoid:
+        with torch.no_grad():
+            state.model.clip.logit_scale.clamp_(0, math.log(recipe.max_logit_scale))
     state.step += 1
     return {name: value.item() for name, value in losses.items()} | {"lr": rate}

@@ -62,3 +62,18 @@ def info_nce(image: Tensor, text: Tensor, scale: Tensor, label_smoothing: float 
         F.cross_entropy(logits, target, label_smoothing=label_smoothing)
         + F.cross_entropy(logits.T, target, label_smoothing=label_smoothing)
     ) / 2
+
+
+def sigmoid_loss(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """SigLIP's loss of matching rows (Zhai et al. 2023, equation 1): every pair is a decision of its own.
+
+    ``-1/B * sum_ij log sigmoid(z_ij * (scale * image_i . text_j + bias))``, z = 1 on the diagonal, else -1.
+
+    Args:
+        image, text: L2-normalised features [B, D]; row i of one belongs to row i of the other.
+        scale: the temperature's inverse, already exponentiated.
+        bias: added to every logit.
+    """
+    logits = scale * image.float() @ text.float().T + bias
+    signs = 2 * torch.eye(len(logits), device=logits.device) - 1
+    return -F.logsigmoid(signs * logits).sum() / len(logits)

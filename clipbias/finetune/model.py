@@ -5,8 +5,13 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from clipbias.models.towers import bucketed_features
+from clipbias.models.tokenizer import ClipTokens, Tokens
+from clipbias.models.towers import bucketed_features, is_causal, move_pads
+
+Features = tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor | None]
+"""Images, short captions, long captions [B, D], the temperature's inverse, and the bias of a sigmoid loss."""
 
 
 class TrainModel(nn.Module):
@@ -17,26 +22,35 @@ class TrainModel(nn.Module):
     nothing else is added to the model. Without it the one table is trained as a whole.
     """
 
-    def __init__(self, clip: nn.Module, keep: int | None) -> None:
-        """``clip``: an open_clip ``CustomTextCLIP`` whose position table has its final length."""
+    def __init__(self, clip: nn.Module, keep: int | None, tokens: Tokens) -> None:
+        """Take a model over for training.
+
+        Args:
+            clip: an open_clip ``CustomTextCLIP`` whose position table has its final length.
+            keep: positions that stay as they are.
+            tokens: the model's tokenizer: it says where texts begin, and whether EOT can be known by its id.
+        """
         super().__init__()
         # A model that was loaded to be measured arrives frozen and in evaluation mode.
         self.clip = clip.train().requires_grad_(True)
         self.keep = keep
+        self.text_start = tokens.text_start
+        self.trims = isinstance(tokens, ClipTokens) and is_causal(clip.text)
         if keep is not None:
             table = clip.text.positional_embedding
             self.positional_embedding_res = nn.Parameter(table.detach().clone())
             table.requires_grad_(False)
 
-    def forward(
-        self, pixels: Tensor, short_ids: Tensor, n_pre: Tensor | None, long_ids: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-        """Features of images, short and long captions [B, D], and the temperature's inverse.
-
-        All in one call, so that `DistributedDataParallel` sees every parameter in use.
-        """
+    def forward(self, pixels: Tensor, short_ids: Tensor, n_pre: Tensor | None, long_ids: Tensor | None) -> Features:
+        """Everything that a loss needs, in one call, so that `DistributedDataParallel` sees every parameter in use."""
         long = self.encode_text(long_ids) if long_ids is not None else None
-        return self.encode_image(pixels), self.encode_text(short_ids, n_pre), long, self.clip.logit_scale.exp()
+        images, short = self.encode_image(pixels), self.encode_text(short_ids, n_pre)
+        return images, short, long, self.clip.logit_scale.exp(), self.clip.logit_bias
+
+    @property
+    def sigmoid(self) -> bool:
+        """Whether the model was made with SigLIP's loss; its bias says so."""
+        return self.clip.logit_bias is not None
 
     def positions(self) -> Tensor:
         """The table in use [context, W]."""
@@ -46,8 +60,16 @@ class TrainModel(nn.Module):
         return torch.cat([table[: self.keep], self.positional_embedding_res[self.keep :]])
 
     def encode_text(self, ids: Tensor, n_pre: Tensor | None = None) -> Tensor:
-        """L2-normalised text features [B, D]; ``n_pre`` as in `prefixed_features`."""
-        return F.normalize(bucketed_features(self.clip.text, ids, n_pre, self.positions()).float(), dim=-1)
+        """L2-normalised text features [B, D]; ``n_pre`` [B] of the trailing pads are moved before the text.
+
+        Causal towers do not run the pads that they cannot see; others see all of them.
+        """
+        if self.trims:
+            features = bucketed_features(self.clip.text, ids, n_pre, self.positions())
+        else:
+            ids = ids if n_pre is None else move_pads(ids, n_pre, self.text_start)
+            features = functional_call(self.clip.text, {"positional_embedding": self.positions()}, (ids,))
+        return F.normalize(features.float(), dim=-1)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """L2-normalised image features [B, D]."""

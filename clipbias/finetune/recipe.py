@@ -24,14 +24,14 @@ class Recipe:
     weight_long: float = 0.9
     weight_short: float = 0.1
     pca_dim: int = 32
-    label_smoothing: float = 0.1
+    label_smoothing: float = 0.1  # of InfoNCE; SigLIP's sigmoid loss has none
     batch_size: int = 256
     epochs: float = 3.0
     steps: int = 0  # overrides epochs where positive
     lr: float = 1e-6
     weight_decay: float = 1e-2
     warmup: int = 200
-    max_logit_scale: float = 100.0
+    max_logit_scale: float = 100.0  # of InfoNCE; SigLIP's is not limited
     clip_gradient: float = 0.0  # largest gradient norm; 0 leaves gradients alone
     precision: str = "fp32"
     pca_scope: str = "process"  # "process": components of each process' own share, as published; "global": of the batch

@@ -17,7 +17,12 @@ from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.train import Progress, train, training_pixels
 from clipbias.finetune.validation import hold_out, validation_recall
 from clipbias.models.build import clip_transform
+from clipbias.models.encoder import ClipEncoder
 from clipbias.models.nano import NANO_SHAPE, nano_clip
+from clipbias.models.tokenizer import ClipTokens, Tokens
+
+STRETCH = 4
+"""Long-CLIP's factor for the positions that are not kept."""
 
 
 def _keep_seen_tokens(clip: nn.Module, maker: BatchMaker) -> None:
@@ -55,7 +60,7 @@ def pretrain_nano(recipe: Recipe, out: Path, resume: bool = False, progress: Pro
     torch.manual_seed(recipe.seed)
     clip = nano_clip()
     _keep_seen_tokens(clip, maker)
-    model = TrainModel(clip, keep=None)
+    model = TrainModel(clip, None, maker.tokenize)
     train(model, maker, recipe, out, resume=resume, progress=progress)
     return model
 
@@ -64,8 +69,44 @@ def _no_splitter(caption: str) -> list[str]:
     raise AssertionError("the embedded captions know their sentences")
 
 
-def stretched_model(clip: nn.Module, recipe: Recipe) -> TrainModel:
+def for_base(recipe: Recipe, encoder: object) -> Recipe:
+    """The recipe with the context length that its stretch by four gives this base: CLIP's 77 become 248, SigLIP's 64
+    become 196; a base that has the recipe's length keeps it.
+
+    Raises:
+        UserError: the base cannot be trained.
+    """
+    length = trainable(encoder).context_length
+    if length == recipe.context_length:
+        return recipe
+    return recipe.override(context_length=length + (STRETCH - 1) * max(0, length - recipe.keep_positions))
+
+
+def trainable(encoder: object) -> ClipEncoder:
+    """The encoder, if it is one that a recipe can train.
+
+    Raises:
+        UserError: it is not.
+    """
+    if isinstance(encoder, ClipEncoder):
+        text = encoder.module.text
+        table = getattr(text, "positional_embedding", None)
+        fits = isinstance(table, nn.Parameter) and table.shape[:-1] == (encoder.context_length,)
+        if fits and hasattr(encoder.module, "logit_scale"):
+            return encoder
+    raise UserError(
+        f"{getattr(encoder, 'name', encoder)}: fine-tuning needs a model of open_clip's with a position table of its "
+        "text tower: CLIP, Long-CLIP, OpenCLIP, SigLIP"
+    )
+
+
+def stretched_model(clip: nn.Module, recipe: Recipe, tokens: Tokens | None = None) -> TrainModel:
     """The base with its position table stretched to the recipe's context, ready to be fine-tuned.
+
+    Args:
+        clip: open_clip ``CustomTextCLIP``.
+        recipe: says the context length and how many positions are kept.
+        tokens: the model's tokenizer; CLIP's where it is not given.
 
     Raises:
         UserError: the stretch does not lead to the context length asked for.
@@ -82,44 +123,47 @@ def stretched_model(clip: nn.Module, recipe: Recipe) -> TrainModel:
             )
         text.positional_embedding = nn.Parameter(stretch_positions(table, keep, factor))
         text.context_length = text.num_pos = recipe.context_length
-        text.attn_mask = text.build_causal_mask()
+        if text.attn_mask is not None:
+            text.attn_mask = text.build_causal_mask()
         clip.context_length = recipe.context_length
-    return TrainModel(clip, recipe.keep_positions)
+    return TrainModel(clip, recipe.keep_positions, tokens or ClipTokens(recipe.context_length))
 
 
 def finetune(
-    clip: nn.Module,
+    encoder: object,
     dataset: RetrievalDataset,
     recipe: Recipe,
     out: Path,
-    image_size: int,
     split_sentences: Callable[[str], list[str]],
     resume: bool = False,
     progress: Progress | None = None,
     held_out: RetrievalDataset | None = None,
 ) -> TrainModel:
-    """Fine-tune a CLIP on long captions by a recipe (Long-CLIP's, DeBias-CLIP's or a step between).
+    """Fine-tune a model on long captions by a recipe (Long-CLIP's, DeBias-CLIP's or a step between).
 
     Args:
-        clip: open_clip ``CustomTextCLIP`` with its original positions; trained in place.
+        encoder: the base, as `clipbias.load_model` gives it; its module is trained in place.
         dataset: one long caption an image.
         recipe: the recipe.
         out: the run's folder.
-        image_size: side of the model's input in pixels.
         split_sentences: used where the data set does not know its sentences.
         resume: continue an interrupted run.
         progress: called after each step.
         held_out: data for R@1 during training; without it ``recipe.validation`` images at the end of ``dataset``
             are held out.
+
+    Raises:
+        UserError: the base cannot be trained, or not to this context length.
     """
+    base = trainable(encoder)
     if held_out is None:
         dataset, held_out = hold_out(dataset, recipe.validation)
-    transform = clip_transform(image_size)
-    maker = BatchMaker(dataset, recipe, transform, split_sentences)
-    model = stretched_model(clip, recipe)
+    tokens = base.tokens.at(recipe.context_length)
+    maker = BatchMaker(dataset, recipe, base.transform, split_sentences, tokens=tokens)
+    model = stretched_model(base.module, recipe, tokens)
     validate = None
     if held_out is not None:
-        looked_at = BatchMaker(held_out, recipe, transform, split_sentences)
+        looked_at = BatchMaker(held_out, recipe, base.transform, split_sentences, tokens=tokens)
 
         def validate(trained: TrainModel) -> dict[str, float]:
             return validation_recall(trained, looked_at, recipe)

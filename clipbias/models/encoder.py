@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import torch
@@ -85,6 +85,7 @@ class ClipEncoder(Encoder):
         transform: PIL image -> pixels [3, H, W].
         tokens: the tokenizer.
         image_size: H and W.
+        config: what open_clip builds it from (``model_cfg`` and ``preprocess_cfg``), where open_clip built it.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class ClipEncoder(Encoder):
         options: Mapping[str, str],
         device: torch.device,
         precision: str,
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.family = family
@@ -109,6 +111,7 @@ class ClipEncoder(Encoder):
         self.options = options
         self.device = device
         self.precision = precision
+        self.config = config
         self.context_length = tokens.context_length
         self.tokens = tokens
         # Trimming is exact only where nothing behind EOT is seen and EOT is CLIP's.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -108,7 +110,20 @@ def load_openclip(
         options={},
         device=device,
         precision=precision,
+        config=_config(model, module),
     )
+
+
+def _config(model: str, module: torch.nn.Module) -> dict[str, Any]:
+    """What an ``open_clip_config.json`` holds, for a model that open_clip has built."""
+    import open_clip
+    from open_clip.model import get_model_preprocess_cfg
+
+    if model.startswith(LOCAL):
+        built = json.loads((Path(model.removeprefix(LOCAL)) / CONFIG).read_text("utf-8"))["model_cfg"]
+    else:
+        built = open_clip.get_model_config(model)
+    return {"model_cfg": {**built, "custom_text": True}, "preprocess_cfg": dict(get_model_preprocess_cfg(module))}
 
 
 def _load_file(module: torch.nn.Module, path: Path, model: str) -> None:

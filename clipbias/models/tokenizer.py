@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -29,8 +30,17 @@ class Tokens(Protocol):
         """LongTensor [N, context_length]."""
         ...
 
+    @property
+    def text_start(self) -> int:
+        """Position of a text's first token: 1 behind a start token, 0 where there is none."""
+        ...
+
     def lengths(self, texts: Sequence[str]) -> np.ndarray:
         """Uncut token counts [N], special tokens included."""
+        ...
+
+    def at(self, context_length: int) -> Tokens:
+        """The same tokenizer at another context length."""
         ...
 
 
@@ -80,6 +90,8 @@ def pack_ids(tokens: Sequence[Sequence[int]], context_length: int, n_pre: int = 
 class ClipTokens:
     """The tokenizer of the CLIP families at one context length; too long a text is cut and keeps EOT last."""
 
+    text_start = 1
+
     def __init__(self, context_length: int) -> None:
         self.context_length = context_length
 
@@ -91,6 +103,10 @@ class ClipTokens:
         """Uncut token counts [N], SOT and EOT included."""
         return np.array([len(ids) + 2 for ids in clip_token_lists(texts)], dtype=np.int64)
 
+    def at(self, context_length: int) -> ClipTokens:
+        """The same tokenizer at another context length."""
+        return ClipTokens(context_length)
+
 
 class OpenClipTokens:
     """A tokenizer that open_clip chose for a model (SigLIP's, for instance), used as open_clip uses it."""
@@ -100,6 +116,11 @@ class OpenClipTokens:
         self.context_length = context_length
         self._tokenizer = tokenizer
 
+    @property
+    def text_start(self) -> int:
+        """1 where the tokenizer puts a special token before a text, else 0 (SigLIP's put only an end behind it)."""
+        return int(self._tokenizer.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"][0])
+
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """LongTensor [N, context_length]."""
         return self._tokenizer(list(texts), context_length=self.context_length)
@@ -108,3 +129,11 @@ class OpenClipTokens:
         """Uncut token counts [N], special tokens included."""
         inner = self._tokenizer.tokenizer
         return np.array([len(inner.encode(self._tokenizer.clean_fn(text))) for text in texts], dtype=np.int64)
+
+    def at(self, context_length: int) -> OpenClipTokens:
+        """The same tokenizer at another context length."""
+        return OpenClipTokens(self._tokenizer, context_length)
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer's files, which open_clip reads from a model's folder."""
+        self._tokenizer.save_pretrained(str(folder))

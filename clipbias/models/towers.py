@@ -40,6 +40,20 @@ def eot_positions(ids: Tensor) -> Tensor:
     return hit.int().argmax(dim=1)
 
 
+def move_pads(ids: Tensor, n_pre: Tensor, text_start: int) -> Tensor:
+    """Move ``n_pre`` [B] of each row's trailing pads before its text (DeBias-CLIP, section 3).
+
+    Args:
+        ids: ``[start token, text, end token, pads]`` [B, L]; at least ``n_pre`` pads in a row.
+        n_pre: pads to move [B].
+        text_start: where texts begin: 1 behind a start token, 0 without one.
+    """
+    length = ids.shape[1] - text_start
+    # Turning a row's part behind the start token by n_pre carries the last n_pre pads to its front.
+    source = (torch.arange(length, device=ids.device)[None] - n_pre[:, None]) % length
+    return torch.cat([ids[:, :text_start], ids[:, text_start:].gather(1, source)], dim=1)
+
+
 def _qkv(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values [B, H, L, W/H] of one residual block for ``x`` [B, L, W]."""
     heads = block.attn.num_heads

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_training import start
+from small_training import gradients, start
 
 import clipbias
 from clipbias.data.build import without_images
 from clipbias.data.loading import load_dataset
 from clipbias.errors import UserError
 from clipbias.finetune.batches import BatchMaker
-from clipbias.finetune.loop import backward, start_state, step_losses
+from clipbias.finetune.loop import step_losses
 from clipbias.finetune.losses import info_nce, pca_reconstruct
 from clipbias.finetune.recipes import DEBIAS, LONGCLIP
 from clipbias.finetune.runs import stretched_model
@@ -32,14 +32,6 @@ from clipbias.probe.metrics import rank_both
 
 ROOT = Path(__file__).parents[2]
 QUICK = {"batch_size": 8, "steps": 6, "lr": 1e-3, "warmup": 2, "pca_dim": 3}
-
-
-def gradients(model, batch, recipe) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
-    state = start_state(model, recipe)
-    model.zero_grad()
-    losses = backward(state.net, batch, recipe, state.scaler)
-    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    return {name: value.item() for name, value in losses.items()}, found
 
 
 def close(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
@@ -142,7 +134,7 @@ def test_components_of_each_process_own_share_are_as_published(two):
     recipe = DEBIAS.override(**QUICK)
     model, maker = start(recipe)
     batch = maker.batch(range(8), 0)
-    images, short, long, scale = model(batch.pixels, batch.short_ids, batch.n_pre, batch.long_ids)
+    images, short, long, scale, _ = model(batch.pixels, batch.short_ids, batch.n_pre, batch.long_ids)
     components = torch.cat([pca_reconstruct(half, recipe.pca_dim) for half in images.split(4)])
     loss = 0.9 * info_nce(images, long, scale, 0.1) + 0.1 * info_nce(components, short, scale, 0.1)
     loss.backward()

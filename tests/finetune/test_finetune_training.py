@@ -13,6 +13,7 @@ import numpy as np
 import plain_clip as plain
 import pytest
 import torch
+from openclip_folder import write_folder
 from small_training import start
 from typer.testing import CliRunner
 
@@ -21,13 +22,12 @@ from clipbias.cli.app import app
 from clipbias.data.build import without_images
 from clipbias.data.loading import load_dataset
 from clipbias.errors import UserError
-from clipbias.finetune.batches import BatchMaker, batch_indices
+from clipbias.finetune.batches import batch_indices
 from clipbias.finetune.export import LAYOUTS, export, export_run, model_card, write_layout
 from clipbias.finetune.loop import learning_rate, step_losses
 from clipbias.finetune.recipes import DEBIAS, LONGCLIP
 from clipbias.finetune.runs import finetune
 from clipbias.finetune.train import total_steps, train
-from clipbias.models.build import clip_transform
 
 ROOT = Path(__file__).parents[2]
 QUICK = {"batch_size": 8, "steps": 6, "lr": 1e-3, "warmup": 2, "pca_dim": 4}
@@ -282,18 +282,15 @@ def test_other_kept_positions_are_exported_as_they_are_used(tmp_path):
 
 
 def test_an_openclip_model_with_gelu_is_trained_and_exported_as_what_it_is(tmp_path):
-    from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
-
-    torch.manual_seed(0)
-    vision = CLIPVisionCfg(layers=1, width=64, head_width=64, patch_size=16, image_size=48)
-    base = CustomTextCLIP(32, vision, CLIPTextCfg(context_length=77, width=64, heads=1, layers=1), quick_gelu=False)
+    write_folder(tmp_path / "base", 48, context_length=77)
+    base = clipbias.load_model(str(tmp_path / "base"))
     recipe = DEBIAS.override(**QUICK).override(steps=2)
     dataset = without_images(load_dataset("scenes", split="validation"), range(40, 1000))
-    model = finetune(base, dataset, recipe, tmp_path / "run", 48, lambda caption: [caption])
+    model = finetune(base, dataset, recipe, tmp_path / "run", lambda caption: [caption])
     texts = list(dataset.captions[:4])
     with torch.no_grad():
-        want = model.encode_text(BatchMaker(dataset, recipe, clip_transform(48), list).tokenize(texts))
-    path = export_run(model, recipe, tmp_path / "run", "command", "d", "base", dataset.fingerprint)
+        want = model.encode_text(base.tokens.at(248)(texts))
+    path = export_run(model, recipe, tmp_path / "run", "command", "d", base, dataset.fingerprint)
     encoder = clipbias.load_model(str(path))
     assert (encoder.family, encoder.context_length) == ("openclip", 248)
     torch.testing.assert_close(encoder.encode_texts(texts), want, atol=1e-6, rtol=0)

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import json
-
 import open_clip
 import pytest
 import torch
+from openclip_folder import SIGLIP, write_folder
 from PIL import Image
-from safetensors.torch import save_file
 
 import clipbias
 
 TEXTS = ["", "a dog", "a dog on the left of a very long bench under a tree " * 8]
-CONFIGS = {
-    "clip": {},
-    "siglip": {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"},
-}
+CONFIGS = {"clip": {}, "siglip": SIGLIP}
 
 
 @pytest.fixture(params=CONFIGS)
 def folder(request, tmp_path):
-    text = {"context_length": 40, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2, **CONFIGS[request.param]}
-    model = {
-        "embed_dim": 32,
-        "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8},
-        "text_cfg": text,
-        "custom_text": True,
-    }
-    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash"}
-    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": preprocess}))
-    torch.manual_seed(0)
-    reference = open_clip.CustomTextCLIP(32, model["vision_cfg"], text)
-    with torch.no_grad():
-        reference.text.positional_embedding.normal_()
-    save_file(reference.state_dict(), tmp_path / "open_clip_model.safetensors")
-    return tmp_path, reference.eval()
+    return tmp_path, write_folder(tmp_path, **CONFIGS[request.param])
 
 
 @torch.no_grad()
