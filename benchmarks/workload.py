@@ -19,16 +19,29 @@ pattern striped surface texture visible partially covered background foreground 
 WORDS = _TEXT.split()
 
 
-def captions(count: int, seed: int = 0, words: float = 112.0, spread: float = 0.45) -> list[str]:
-    """Captions of random words; by default as long as DOCCI's (mean 123 words, longest 518, about 17 a sentence)."""
+def captions(count: int, seed: int = 0, words: float = 112.0, spread: float = 0.45, vocabulary: int = 0) -> list[str]:
+    """Captions of random words; by default as long as DOCCI's (mean 123 words, longest 518, about 17 a sentence).
+
+    Args:
+        count: of captions.
+        seed: of the generator.
+        words, spread: mean number of words, and its spread on the logarithm's scale.
+        vocabulary: so many made-up words, drawn by Zipf's law, instead of the few of this file.
+    """
     generator = np.random.default_rng(seed)
+    known, weights = WORDS, None
+    if vocabulary:
+        letters = list("eeetaoinshrdlcumwfgypbvk")
+        known = ["".join(generator.choice(letters, generator.integers(2, 10))) for _ in range(vocabulary)]
+        weights = 1 / np.arange(1, vocabulary + 1)
+        weights /= weights.sum()
     out = []
     for _ in range(count):
         left = int(np.clip(generator.lognormal(np.log(words), spread), min(25, words), 518))
         sentences = []
         while left > 0:
             size = min(left, int(generator.integers(8, 27)))
-            sentences.append(" ".join(generator.choice(WORDS, size)).capitalize() + ".")
+            sentences.append(" ".join(generator.choice(known, size, p=weights)).capitalize() + ".")
             left -= size
         out.append(" ".join(sentences))
     return out

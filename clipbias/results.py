@@ -282,7 +282,12 @@ def load_runs(paths: Sequence[Path]) -> list[Finished]:
     """
     found: dict[tuple[str, str, str, str], Finished] = {}
     for folder in find_runs(paths):
-        run = read_run(folder)
+        try:
+            run = read_run(folder)
+        except UserError:
+            if (folder / "run.json").exists():
+                raise
+            continue  # made anew by another process since it was listed: unfinished
         earlier = found.setdefault((run.model, run.data, run.split, run.probe), Finished(folder, run))
         if _identity(earlier.run) != _identity(run):
             raise UserError(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+
+import pytest
 
 from clipbias.results import QUERY_COLUMNS, SCHEMA, Row, Run, run_folder, write_run
 
@@ -62,3 +65,6 @@ def write_models(root: Path, model: str, data: str = "d", **changes: object) -> 
                         )  # fmt: skip
         run = make_run(model=model, probe=probe, data=data, **changes)
         write_run(run_folder(root, f"{model}-{len(model)}", data, probe), run, rows, queries)
+
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")

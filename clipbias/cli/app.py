@@ -95,21 +95,31 @@ def main() -> None:
 
     debug = "--debug" in sys.argv[1:]
     try:
-        app()
+        app(prog_name="clipbias")
     except (KeyboardInterrupt, SystemExit) as stop:
         # An interrupt inside a command comes as the exit that Typer made of it.
         code = 130 if isinstance(stop, KeyboardInterrupt) else stop.code
         if code == 130:
             print("interrupted; what was finished is kept", file=sys.stderr)
         sys.exit(code)
-    except (UserError, CheckFailed) as error:
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
         if debug:
             raise
         from clipbias.cli.console import plain
 
+        if isinstance(error, (UserError, CheckFailed)):
+            message = str(error)
+        elif isinstance(error, MemoryError):
+            message = "not enough memory; what was finished is kept, run again with more"
+        else:
+            # Nobody's input in particular: a fault of clipbias, of a package, or of a user's own model.
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            message = (
+                f"unexpected {what}; what was finished is kept, --debug before the command shows where it happened"
+            )
         # Names and captions in messages come from files of anybody: nothing in them may drive the terminal.
-        print("\n".join(map(plain, f"clipbias: {error}".split("\n"))), file=sys.stderr)
+        print("\n".join(map(plain, f"clipbias: {message}".split("\n"))), file=sys.stderr)
         sys.exit(1 if isinstance(error, CheckFailed) else 2)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)

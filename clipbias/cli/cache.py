@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
     def info(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
         """Say where the cache lies, and how much each model keeps in it."""
         from collections import Counter
+        from contextlib import suppress
 
         from clipbias.cli.console import print_json
         from clipbias.data.roots import cache_folder
@@ -24,7 +25,8 @@ def register(app: typer.Typer) -> None:
         store = open_store()
         sizes: Counter[str] = Counter()
         for path in shard_paths(store.folder):
-            sizes[path.parent.name] += path.stat().st_size
+            with suppress(FileNotFoundError):  # another process may trim the cache
+                sizes[path.parent.name] += path.stat().st_size
         indices = sum(f.stat().st_size for f in (cache_folder() / "index").glob("*.arrow"))
         if as_json:
             facts = {"folder": str(cache_folder()), "limit_bytes": store.limit, "indices_bytes": indices}

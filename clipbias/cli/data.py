@@ -14,19 +14,26 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="data")
 
     @group.command("list")
-    def list_() -> None:
+    def list_(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
         """List the data sets that have a name, their licences, and where they are."""
         from rich.console import Console
         from rich.table import Table
 
+        from clipbias.cli.console import print_json
         from clipbias.data.loading import DATASETS, dataset_spec
         from clipbias.data.roots import DATA_VARIABLE, configured_root
 
-        table = Table("data set", "what it is", "licence", "here", box=None, padding=(0, 1))
+        known = {}
         for name in DATASETS:
             spec = dataset_spec(name)
             here = str(configured_root(name) or "no") if spec.needs_root else "made by clipbias"
-            table.add_row(name, spec.title, spec.licence, here)
+            known[name] = {"what it is": spec.title, "licence": spec.licence, "here": here}
+        if as_json:
+            print_json(known)
+            return
+        table = Table("data set", "what it is", "licence", "here", box=None, padding=(0, 1))
+        for name, facts in known.items():
+            table.add_row(name, *facts.values())
         console = Console()
         Console(width=None if console.is_terminal else 200).print(table)
         print(f"a set is found below the folder that {DATA_VARIABLE} names, or with --root; or give a path as --data")
@@ -38,13 +45,16 @@ def register(app: typer.Typer) -> None:
         split: Annotated[str | None, typer.Option(help="Which part of it.")] = None,
         images: Annotated[bool, typer.Option(help="Decode every image.")] = True,
         option: Annotated[list[str] | None, typer.Option(help="An option of the reader, name=value.")] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     ) -> None:
         """Compare what lies on disk with what the protocol used; exit code 1 where it differs."""
+        from dataclasses import asdict
+
         from rich.console import Console
         from rich.markup import escape
         from rich.table import Table
 
-        from clipbias.cli.console import pairs, plain, progress_bar
+        from clipbias.cli.console import pairs, plain, print_json, progress_bar
         from clipbias.data.check import check_dataset
         from clipbias.data.loading import DATASETS, dataset_spec, load_dataset
         from clipbias.data.spec import DatasetSpec
@@ -55,14 +65,18 @@ def register(app: typer.Typer) -> None:
         spec = dataset_spec(name) if name in DATASETS else DatasetSpec(load_dataset)
         with progress_bar() as progress:
             findings = check_dataset(dataset, spec, options, images, progress)
-        print(f"{plain(dataset.protocol)}; fingerprint {dataset.fingerprint}")
-        table = Table("", "found", "protocol", "", box=None, padding=(0, 1))
-        for one in findings:
-            table.add_row(one.what, one.found, one.expected, "ok" if one.fine else "DIFFERS")
-            for example in one.examples:
-                table.add_row(f"  {escape(plain(example))}", "", "", "")
-        console = Console()
-        Console(width=None if console.is_terminal else 160).print(table)
+        if as_json:
+            facts = {"protocol": dataset.protocol, "fingerprint": dataset.fingerprint}
+            print_json({**facts, "findings": [asdict(one) for one in findings]})
+        else:
+            print(f"{plain(dataset.protocol)}; fingerprint {dataset.fingerprint}")
+            table = Table("", "found", "protocol", "", box=None, padding=(0, 1))
+            for one in findings:
+                table.add_row(one.what, one.found, one.expected, "ok" if one.fine else "DIFFERS")
+                for example in one.examples:
+                    table.add_row(f"  {escape(plain(example))}", "", "", "")
+            console = Console()
+            Console(width=None if console.is_terminal else 160).print(table)
         wrong = [one.what for one in findings if not one.fine]
         if wrong:
             raise CheckFailed(f"{name} is not what the protocol used: {', '.join(wrong)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ def register(app: typer.Typer) -> None:
     group.command("export")(export_command)
 
 
-def _finetune_command(name: str):  # type: ignore[no-untyped-def]
+def _finetune_command(name: str) -> Callable[..., None]:
     def command(
         base: Annotated[str, typer.Option(help="Model to start from: a name or a checkpoint.")] = "nano-clip",
         weights: Annotated[Path | None, typer.Option(help="The base model's checkpoint file.")] = None,
@@ -66,7 +67,7 @@ def _finetune_command(name: str):  # type: ignore[no-untyped-def]
         dataset, held_out = load_dataset(data, root=root, split=split), None
         if data == "scenes":
             dataset = training_pixels(dataset)
-            held_out = without_images(load_dataset(data, split="validation"), range(200, 1000))
+            held_out = without_images(load_dataset(data, split="validation"), range(200, 1000), "other")
         with process_group(None) as number, progress_bar() as bar:
             model = finetune(
                 encoder,

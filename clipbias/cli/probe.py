@@ -36,6 +36,9 @@ def register(app: typer.Typer) -> None:
         ] = None,
         device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
         precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+        compile_: Annotated[
+            bool, typer.Option("--compile", help="Compile the towers (torch.compile); pays on GPUs and many images.")
+        ] = False,
         seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
         out: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
         cache: Annotated[bool, typer.Option(help="Keep features, and use those kept (clipbias cache).")] = True,
@@ -67,6 +70,9 @@ def register(app: typer.Typer) -> None:
         probes = [p for name in names for p in find_probes(name)]
         place = local_device(device)
         encoders = [load_model(m, weights, place, precision, **pairs(model_option, "--model-option")) for m in model]
+        if compile_:
+            for encoder in encoders:
+                encoder.compile()
         chosen = data or default_dataset_name()
         dataset = load_dataset(chosen, root=root, split=split, skip_bad=skip_bad, **pairs(option, "--option"))
         with process_group() as number:

@@ -95,10 +95,26 @@ def register(app: typer.Typer) -> None:
         second: Annotated[str, typer.Argument(help="Another model or run folder; same probes, same data.")],
         results: Annotated[Path, typer.Option(help="Where models are looked for.")] = Path("results"),
         queries: Annotated[int, typer.Option(help="Show this many of the queries that changed most.")] = 0,
+        as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     ) -> None:
         """Paired differences: R@1 with 95% interval and exact McNemar p, per condition; and which queries changed."""
+        from dataclasses import asdict
+
+        from clipbias.cli.console import print_json
         from clipbias.probe.compare import changed_queries, compare_runs, print_comparison, run_pairs
 
+        if as_json:
+            print_json(
+                [
+                    {
+                        "runs": [str(one), str(two)],
+                        "differences": [asdict(difference) for difference in compare_runs(one, two)],
+                        "changed": changed_queries(one, two).head(queries).to_dict("records"),
+                    }
+                    for one, two in run_pairs(first, second, results)
+                ]
+            )
+            return
         for one, two in run_pairs(first, second, results):
             print_comparison(compare_runs(one, two))
             if queries:

@@ -119,8 +119,13 @@ def build_dataset(
     )
 
 
-def without_images(dataset: RetrievalDataset, indices: Sequence[int]) -> RetrievalDataset:
+def without_images(dataset: RetrievalDataset, indices: Sequence[int], why: str = "unreadable") -> RetrievalDataset:
     """The data set without some images and their captions; their names go to ``skipped``.
+
+    Args:
+        dataset: the data set.
+        indices: of the images that go.
+        why: what they are; the protocol says it.
 
     Raises:
         UserError: nothing would be left.
@@ -131,14 +136,15 @@ def without_images(dataset: RetrievalDataset, indices: Sequence[int]) -> Retriev
     keep_image[list(indices)] = False
     kept = np.flatnonzero(keep_image)
     if len(kept) == 0:
-        raise UserError(f"{dataset.name}: no image can be read; run `clipbias data check` to see why")
+        hint = "; run `clipbias data check` to see why" if why == "unreadable" else ""
+        raise UserError(f"{dataset.name}: all {len(keep_image):,} images are {why}, none is left{hint}")
     keep_caption = np.flatnonzero(keep_image[dataset.caption_image])
     renumbered = np.cumsum(keep_image) - 1
     short = dataset.short_captions
     return RetrievalDataset(
         name=dataset.name,
         split=dataset.split,
-        protocol=f"{dataset.protocol}; {len(keep_image) - len(kept):,} unreadable images left out with their captions",
+        protocol=f"{dataset.protocol}; {len(keep_image) - len(kept):,} {why} images left out with their captions",
         image_names=[dataset.image_names[i] for i in kept],
         load_image=SomeImages(dataset.load_image, kept.tolist()),
         captions=[dataset.captions[i] for i in keep_caption],

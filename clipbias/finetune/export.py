@@ -5,22 +5,25 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from clipbias.errors import UserError
-from clipbias.files import atomic_path, write_text
+from clipbias.files import write_text
 from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.train import last_metrics
 from clipbias.models.build import CLIP_MEAN, CLIP_STD, HEAD_WIDTH, VOCABULARY, ClipShape
+from clipbias.models.checkpoint import write_tensors
 from clipbias.models.encoder import ClipEncoder, Encoder, reads_clip_tokens
 from clipbias.models.layouts import State, compact_tokens, custom_to_openai, shape_of, to_longclip_layout
 from clipbias.models.openclip import CONFIG
 from clipbias.models.tokenizer import OpenClipTokens
 from clipbias.provenance import source_state, versions
+
+if TYPE_CHECKING:
+    from open_clip.model import CustomTextCLIP
 
 LAYOUTS = ("longclip", "safetensors", "openclip")
 LONGCLIP_KEEP = 20
@@ -52,8 +55,6 @@ def write_layout(encoder: Encoder, layout: str, out: Path) -> Path:
     Raises:
         UserError: no such layout, or a model of another kind.
     """
-    from safetensors.torch import save_file
-
     if layout not in LAYOUTS:
         raise UserError(f"no layout is called {layout!r}; choose {', '.join(LAYOUTS)}")
     if not isinstance(encoder, ClipEncoder):
@@ -69,20 +70,20 @@ def write_layout(encoder: Encoder, layout: str, out: Path) -> Path:
     table = custom["text.positional_embedding"]
     state = to_longclip_layout(encoder.module, table, table)
     state = {key: value.detach().cpu().clone().contiguous() for key, value in state.items()}
-    with atomic_path(out) as temporary:
-        if layout == "safetensors":
-            save_file(state, temporary, {"format": "pt", "made_by": "clipbias", "fingerprint": encoder.fingerprint})
-        else:
-            torch.save(state, temporary)
+    if (layout == "safetensors") != (out.suffix == ".safetensors"):
+        raise UserError(
+            f"{out}: a file in the layout {layout} must {'' if layout == 'safetensors' else 'not '}end in .safetensors"
+        )
+    write_tensors(out, state, {"format": "pt", "made_by": "clipbias", "fingerprint": encoder.fingerprint})
     return out
 
 
-def quick_gelu(module: nn.Module) -> bool:
+def quick_gelu(module: CustomTextCLIP) -> bool:
     """Whether a model has QuickGELU, as OpenAI's and those made from them; OpenCLIP's own have GELU."""
     return type(module.text.transformer.resblocks[0].mlp.gelu).__name__ == "QuickGELU"
 
 
-def write_openclip(module: nn.Module, folder: Path, source: ClipEncoder | None = None) -> Path:
+def write_openclip(module: CustomTextCLIP, folder: Path, source: ClipEncoder | None = None) -> Path:
     """Write a model as a folder for ``open_clip.create_model_and_transforms("local-dir:FOLDER")``.
 
     Args:
@@ -91,11 +92,8 @@ def write_openclip(module: nn.Module, folder: Path, source: ClipEncoder | None =
         source: the encoder it is or was made from; says what open_clip builds it from, and its tokenizer. Without it
             the model is an OpenAI-style ViT CLIP.
     """
-    from safetensors.torch import save_file
-
     state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
-    with atomic_path(folder / "open_clip_model.safetensors") as temporary:
-        save_file(state, temporary)
+    write_tensors(folder / "open_clip_model.safetensors", state)
     if source is None or source.config is None:
         config = _openclip_config(shape_of(state), quick_gelu(module))
     else:
@@ -138,8 +136,7 @@ def export(model: TrainModel, path: Path, card: str, half: bool = False, compact
         state = compact_tokens(state)
     if half:
         state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    write_tensors(path, state)
     write_text(path.with_suffix(".md"), card)
 
 

@@ -6,6 +6,7 @@ import math
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from clipbias.errors import UserError
-from clipbias.files import atomic_path
 from clipbias.finetune.batches import Batch
 from clipbias.finetune.losses import info_nce, pca_reconstruct, sigmoid_loss
 from clipbias.finetune.model import Features, TrainModel
 from clipbias.finetune.recipe import Recipe
+from clipbias.models.checkpoint import write_tensors
 from clipbias.models.encoder import DTYPES
 
 
@@ -81,14 +82,14 @@ class _Gather(torch.autograd.Function):
     """Forward: every process' rows, in the processes' order. Backward: the sum of all processes' gradients of mine."""
 
     @staticmethod
-    def forward(ctx, mine: Tensor) -> Tensor:
+    def forward(ctx: Any, mine: Tensor) -> Tensor:
         ctx.rows = len(mine)
         parts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, mine.contiguous())
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         total = grad.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         start = dist.get_rank() * ctx.rows
@@ -187,8 +188,7 @@ class TrainingState:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
-        with atomic_path(path) as temporary:
-            torch.save(content, temporary)
+        write_tensors(path, content)
 
     def load(self, path: Path) -> None:
         """Continue from a saved state.

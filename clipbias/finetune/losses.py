@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,7 +18,7 @@ class _Projector(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, matrix: Tensor, k: int) -> Tensor:
+    def forward(ctx: Any, matrix: Tensor, k: int) -> Tensor:
         values, vectors = torch.linalg.eigh(matrix)
         ctx.save_for_backward(values, vectors)
         ctx.k = k
@@ -24,7 +26,7 @@ class _Projector(torch.autograd.Function):
         return kept @ kept.T
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         values, vectors = ctx.saved_tensors
         k = ctx.k
         kept, dropped = vectors[:, -k:], vectors[:, :-k]

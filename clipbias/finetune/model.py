@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +11,9 @@ from torch.func import functional_call
 
 from clipbias.models.tokenizer import ClipTokens, Tokens
 from clipbias.models.towers import bucketed_features, is_causal, move_pads
+
+if TYPE_CHECKING:
+    from open_clip.model import CustomTextCLIP
 
 Features = tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor | None]
 """Images, short captions, long captions [B, D], the temperature's inverse, and the bias of a sigmoid loss."""
@@ -22,7 +27,7 @@ class TrainModel(nn.Module):
     nothing else is added to the model. Without it the one table is trained as a whole.
     """
 
-    def __init__(self, clip: nn.Module, keep: int | None, tokens: Tokens) -> None:
+    def __init__(self, clip: CustomTextCLIP, keep: int | None, tokens: Tokens) -> None:
         """Take a model over for training.
 
         Args:

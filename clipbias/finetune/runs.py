@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -21,11 +22,16 @@ from clipbias.models.encoder import ClipEncoder
 from clipbias.models.nano import NANO_SHAPE, nano_clip
 from clipbias.models.tokenizer import ClipTokens, Tokens
 
+if TYPE_CHECKING:
+    from open_clip.model import CustomTextCLIP
+
 STRETCH = 4
 """Long-CLIP's factor for the positions that are not kept."""
+SHORT = 77
+"""CLIP's positions; models with more are not stretched again."""
 
 
-def _keep_seen_tokens(clip: nn.Module, maker: BatchMaker) -> None:
+def _keep_seen_tokens(clip: CustomTextCLIP, maker: BatchMaker) -> None:
     """Zero the token rows that no training caption can use, so that only the others need storing."""
     seen: set[int] = set()
     for start in range(0, min(len(maker), 4000), 500):
@@ -70,16 +76,17 @@ def _no_splitter(caption: str) -> list[str]:
 
 
 def for_base(recipe: Recipe, encoder: object) -> Recipe:
-    """The recipe with the context length that its stretch by four gives this base: CLIP's 77 become 248, SigLIP's 64
-    become 196; a base that has the recipe's length keeps it.
+    """The recipe with the context length that this base gets: CLIP's 77 positions become 248, SigLIP's 64 become 196.
+
+    A base with more than CLIP's positions was made for long captions already and keeps its own.
 
     Raises:
         UserError: the base cannot be trained.
     """
     length = trainable(encoder).context_length
-    if length == recipe.context_length:
-        return recipe
-    return recipe.override(context_length=length + (STRETCH - 1) * max(0, length - recipe.keep_positions))
+    if length <= SHORT:
+        length += (STRETCH - 1) * max(0, length - recipe.keep_positions)
+    return recipe.override(context_length=length)
 
 
 def trainable(encoder: object) -> ClipEncoder:
@@ -100,7 +107,7 @@ def trainable(encoder: object) -> ClipEncoder:
     )
 
 
-def stretched_model(clip: nn.Module, recipe: Recipe, tokens: Tokens | None = None) -> TrainModel:
+def stretched_model(clip: CustomTextCLIP, recipe: Recipe, tokens: Tokens | None = None) -> TrainModel:
     """The base with its position table stretched to the recipe's context, ready to be fine-tuned.
 
     Args:

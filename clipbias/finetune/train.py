@@ -17,11 +17,12 @@ import torch.distributed as dist
 from clipbias.ahead import prefetched
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.errors import UserError
-from clipbias.files import atomic_path, write_text
+from clipbias.files import write_text
 from clipbias.finetune.batches import Batch, BatchMaker, batch_indices
 from clipbias.finetune.loop import TrainingState, distributed, start_state, train_step
 from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipe import Recipe, read_recipe
+from clipbias.models.checkpoint import write_tensors
 
 Progress = Callable[[int, int, dict[str, float]], None]
 
@@ -130,8 +131,7 @@ def train(
                 failed = out / ("failed_batch.pt" if first else f"failed_batch-{rank}.pt")
                 if first:
                     state.save(state_file)
-                with atomic_path(failed) as temporary:
-                    torch.save(batch.__dict__, temporary)
+                write_tensors(failed, batch.__dict__)
                 raise UserError(f"{error}; its batch is in {failed}, the last good state in {state_file}") from error
             values["samples_per_second"] = round(recipe.batch_size / (time.monotonic() - step_began), 2)
             if device.type == "cuda":

@@ -22,7 +22,11 @@ def hold_out(dataset: RetrievalDataset, count: int) -> tuple[RetrievalDataset, R
     count = min(count, images // 10)
     if not count:
         return dataset, None
-    return without_images(dataset, range(images - count, images)), without_images(dataset, range(images - count))
+    first = images - count
+    return (
+        without_images(dataset, range(first, images), "held-out"),
+        without_images(dataset, range(first), "training"),
+    )
 
 
 def validation_recall(model: TrainModel, maker: BatchMaker, recipe: Recipe) -> dict[str, float]:

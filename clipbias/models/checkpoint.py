@@ -1,4 +1,4 @@
-"""Reading checkpoints that may come from anybody: tensors only, nothing is executed."""
+"""Checkpoints: those read may come from anybody, so tensors only and nothing is executed; those written are whole."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from clipbias.errors import UserError
+from clipbias.files import atomic_path
 from clipbias.models.families import families
 from clipbias.models.torchscript import is_torchscript, read_torchscript
 
@@ -77,6 +78,32 @@ def recognise(state: Mapping[str, Tensor], path: Path) -> tuple[str, str]:
             return family, reason
     some = ", ".join(list(state)[:3])
     raise UserError(f"{path}: no known family has these keys ({some}, ...); known: {', '.join(families())}")
+
+
+def write_tensors(path: Path, content: Mapping[str, object], metadata: dict[str, str] | None = None) -> None:
+    """Replace a file, whole or not at all, by tensors: as safetensors where it is called so, else with ``torch.save``.
+
+    Args:
+        path: the file.
+        content: tensors by name; for ``torch.save`` anything.
+        metadata: texts kept in a safetensors file.
+
+    Raises:
+        UserError: the folder cannot be written to or the disk is full.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with atomic_path(path) as temporary:
+        try:
+            if path.suffix == ".safetensors":
+                save_file(dict(content), temporary, metadata)  # type: ignore[arg-type]
+            else:
+                with temporary.open("wb") as file:
+                    torch.save(dict(content), file)
+        except (SafetensorError, RuntimeError) as error:
+            # Both say in words of their own that a write failed.
+            raise OSError(" ".join(str(error).split())[:200]) from error
 
 
 def state_fingerprint(state: Mapping[str, Tensor], options: Mapping[str, str]) -> str:

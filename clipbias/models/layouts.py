@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from clipbias.errors import UserError
 from clipbias.models.build import VOCABULARY, ClipShape
+
+if TYPE_CHECKING:
+    from open_clip.model import CustomTextCLIP
 
 State = dict[str, Tensor]
 TOKENS, TOKEN_ROWS = "token_embedding.weight", "token_embedding.rows"
@@ -40,7 +44,7 @@ def custom_to_openai(state: Mapping[str, Tensor]) -> State:
     return {key.removeprefix("text."): value for key, value in state.items()}
 
 
-def to_longclip_layout(module: nn.Module, positions: Tensor, positions_res: Tensor) -> State:
+def to_longclip_layout(module: CustomTextCLIP, positions: Tensor, positions_res: Tensor) -> State:
     """A state dict that Long-CLIP's own loader takes: OpenAI's names and the two position tables."""
     state = custom_to_openai(module.state_dict())
     return state | {"positional_embedding": positions, "positional_embedding_res": positions_res}

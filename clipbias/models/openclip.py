@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,6 +15,9 @@ from clipbias.errors import UserError
 from clipbias.models.checkpoint import read_tensors, state_fingerprint
 from clipbias.models.encoder import ClipEncoder
 from clipbias.models.tokenizer import ClipTokens, OpenClipTokens, Tokens
+
+if TYPE_CHECKING:
+    from open_clip.model import CustomTextCLIP
 
 PREFIX = "openclip:"
 LOCAL = "local-dir:"
@@ -114,7 +117,7 @@ def load_openclip(
     )
 
 
-def _config(model: str, module: torch.nn.Module) -> dict[str, Any]:
+def _config(model: str, module: CustomTextCLIP) -> dict[str, Any]:
     """What an ``open_clip_config.json`` holds, for a model that open_clip has built."""
     import open_clip
     from open_clip.model import get_model_preprocess_cfg
@@ -126,7 +129,7 @@ def _config(model: str, module: torch.nn.Module) -> dict[str, Any]:
     return {"model_cfg": {**built, "custom_text": True}, "preprocess_cfg": dict(get_model_preprocess_cfg(module))}
 
 
-def _load_file(module: torch.nn.Module, path: Path, model: str) -> None:
+def _load_file(module: CustomTextCLIP, path: Path, model: str) -> None:
     from open_clip.model import convert_to_custom_text_state_dict
 
     state = convert_to_custom_text_state_dict(read_tensors(path))

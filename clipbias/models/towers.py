@@ -12,17 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+if TYPE_CHECKING:
+    from open_clip.transformer import ResidualAttentionBlock, TextTransformer
+
 SOT, EOT, PAD = 49406, 49407, 0
 
 
-def is_causal(tower: nn.Module) -> bool:
+def is_causal(tower: TextTransformer) -> bool:
     """Whether the tower is causal and pools at EOT, so that trimming is exact."""
     return getattr(tower, "attn_mask", None) is not None and getattr(tower, "pool_type", "") in ("argmax", "eos")
 
@@ -54,7 +57,7 @@ def move_pads(ids: Tensor, n_pre: Tensor, text_start: int) -> Tensor:
     return torch.cat([ids[:, :text_start], ids[:, text_start:].gather(1, source)], dim=1)
 
 
-def _qkv(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _qkv(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values [B, H, L, W/H] of one residual block for ``x`` [B, L, W]."""
     heads = block.attn.num_heads
     projected = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
@@ -62,25 +65,25 @@ def _qkv(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
-def _finish_block(block: nn.Module, x: Tensor, mixed: Tensor) -> Tensor:
+def _finish_block(block: ResidualAttentionBlock, x: Tensor, mixed: Tensor) -> Tensor:
     """Output projection and MLP of one block; ``mixed`` [B, H, L, W/H] is the attention's result."""
     x = x + block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2)))
     return x + block.ls_2(block.mlp(block.ln_2(x)))
 
 
-def _project(tower: nn.Module, pooled: Tensor) -> Tensor:
+def _project(tower: TextTransformer, pooled: Tensor) -> Tensor:
     projection = tower.text_projection
     if projection is None:
         return pooled
     return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
 
 
-def _causal_block(block: nn.Module, x: Tensor) -> Tensor:
+def _causal_block(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
     q, k, v = _qkv(block, x)
     return _finish_block(block, x, F.scaled_dot_product_attention(q, k, v, is_causal=True))
 
 
-def _prefixed_block(block: nn.Module, x: Tensor, prefix: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def _prefixed_block(block: ResidualAttentionBlock, x: Tensor, prefix: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """A block on each text [B, L, W] behind the one shared prefix [1, P, W]; ``mask`` [B, 1, L, P + L]."""
     pq, pk, pv = _qkv(block, prefix)
     q, k, v = _qkv(block, x)
@@ -90,14 +93,14 @@ def _prefixed_block(block: nn.Module, x: Tensor, prefix: Tensor, mask: Tensor) -
     return x, _finish_block(block, prefix, F.scaled_dot_product_attention(pq, pk, pv, is_causal=True))
 
 
-def _runner(tower: nn.Module) -> Callable[..., Any]:
+def _runner(tower: TextTransformer) -> Callable[..., Any]:
     """Calls a block; where the tower is set to checkpoint and gradients are wanted, its activations are not kept."""
     if not (getattr(tower.transformer, "grad_checkpointing", False) and torch.is_grad_enabled()):
         return lambda function, *arguments: function(*arguments)
     return partial(checkpoint, use_reentrant=False)
 
 
-def causal_features(tower: nn.Module, ids: Tensor, positions: Tensor | None = None) -> Tensor:
+def causal_features(tower: TextTransformer, ids: Tensor, positions: Tensor | None = None) -> Tensor:
     """Projected, not yet normalised features [B, D] of a causal tower, cut at the longest EOT.
 
     Args:
@@ -116,7 +119,7 @@ def causal_features(tower: nn.Module, ids: Tensor, positions: Tensor | None = No
     return _project(tower, tower.ln_final(pooled))
 
 
-def prefixed_features(tower: nn.Module, ids: Tensor, n_pre: Tensor, positions: Tensor | None = None) -> Tensor:
+def prefixed_features(tower: TextTransformer, ids: Tensor, n_pre: Tensor, positions: Tensor | None = None) -> Tensor:
     """Features [B, D] of ``[SOT, PAD * n_pre, text, EOT]`` without running the pads B times.
 
     Equal to `causal_features` on the padded ids: in a causal tower the states of SOT and of the
@@ -153,7 +156,7 @@ def prefixed_features(tower: nn.Module, ids: Tensor, n_pre: Tensor, positions: T
 
 
 def bucketed_features(
-    tower: nn.Module,
+    tower: TextTransformer,
     ids: Tensor,
     n_pre: Tensor | None = None,
     positions: Tensor | None = None,

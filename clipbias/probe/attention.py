@@ -9,12 +9,13 @@ memory is O(layers x heads x length) a caption. SOT (which soaks up attention) a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from clipbias.errors import UserError
 from clipbias.models.encoder import Encoder, reads_clip_tokens
@@ -27,10 +28,13 @@ from clipbias.probe.spec import Probe
 from clipbias.probe.stats import ClusterBootstrap
 from clipbias.results import Row
 
+if TYPE_CHECKING:
+    from open_clip.transformer import TextTransformer
+
 _BATCH = 32
 
 
-def _queries(tower: nn.Module, ids: Tensor) -> Tensor:
+def _queries(tower: TextTransformer, ids: Tensor) -> Tensor:
     """The position [B] that the tower pools.
 
     Raises:
@@ -46,7 +50,7 @@ def _queries(tower: nn.Module, ids: Tensor) -> Tensor:
     )
 
 
-def _layers(tower: nn.Module, ids: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _layers(tower: TextTransformer, ids: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Each layer's queries and keys [B, L, H, D], in the order of the forward pass."""
     causal = getattr(tower, "attn_mask", None) is not None
     x = tower.token_embedding(ids) + tower.positional_embedding[: ids.shape[1]]
@@ -63,7 +67,7 @@ def _layers(tower: nn.Module, ids: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 @torch.inference_mode()
-def pooled_attention(tower: nn.Module, ids: Tensor) -> Tensor:
+def pooled_attention(tower: TextTransformer, ids: Tensor) -> Tensor:
     """Weights [B, layers, H, L] of the pooled query on every position; each row sums to one.
 
     Args:
@@ -86,7 +90,7 @@ def pooled_attention(tower: nn.Module, ids: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def rollout(tower: nn.Module, ids: Tensor) -> Tensor:
+def rollout(tower: TextTransformer, ids: Tensor) -> Tensor:
     """Attention rollout [B, L] from the pooled position; each row sums to one.
 
     Abnar and Zuidema 2020: the pooled position's row of the product of (A + I) / 2 over the layers, A a layer's
@@ -145,7 +149,7 @@ def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     """
     encoder, dataset = session.encoder, session.dataset
     tower, tokens = text_tower(encoder)
-    limit = min(int(probe.settings.get("captions", 1000)), len(dataset.captions))  # type: ignore[call-overload]
+    limit = min(probe.settings_like(captions=1000)["captions"], len(dataset.captions))
     chosen = np.linspace(0, len(dataset.captions) - 1, limit).astype(int)
     summaries: list[np.ndarray] = []
     texts_weights: list[np.ndarray] = []
@@ -219,7 +223,7 @@ def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     return rows_out, no_queries()
 
 
-def text_tower(encoder: Encoder) -> tuple[nn.Module, ClipTokens]:
+def text_tower(encoder: Encoder) -> tuple[TextTransformer, ClipTokens]:
     """A model's text tower and tokenizer.
 
     Raises:

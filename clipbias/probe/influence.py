@@ -9,6 +9,7 @@ A token may raise the similarity or lower it; by position the shares of absolute
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,9 @@ from clipbias.probe.spec import Probe
 from clipbias.probe.stats import ClusterBootstrap
 from clipbias.results import Row
 
+if TYPE_CHECKING:
+    from open_clip.transformer import TextTransformer
+
 
 def leave_one_out(encoder: ClipEncoder, tokens: Sequence[int], image: Tensor) -> np.ndarray:
     """The cosine with ``image`` [D] minus that without token i, for each text token [L].
@@ -42,7 +46,7 @@ def leave_one_out(encoder: ClipEncoder, tokens: Sequence[int], image: Tensor) ->
     return cosines[0] - cosines[1:]
 
 
-def gradient_times_input(tower: nn.Module, ids: Tensor, image: Tensor) -> Tensor:
+def gradient_times_input(tower: TextTransformer, ids: Tensor, image: Tensor) -> Tensor:
     """Gradient of the cosine at each token's embedding, times the embedding, summed over it: [B, L].
 
     Args:
@@ -78,7 +82,7 @@ def influence(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     encoder, dataset = session.encoder, session.dataset
     tower, tokenizer = text_tower(encoder)
     assert isinstance(encoder, ClipEncoder)  # text_tower refuses others
-    limit = min(int(probe.settings.get("captions", 100)), len(dataset.captions))  # type: ignore[call-overload]
+    limit = min(probe.settings_like(captions=100)["captions"], len(dataset.captions))
     chosen = np.linspace(0, len(dataset.captions) - 1, limit).astype(int)
     images = session.images()
     found: dict[str, list[np.ndarray]] = {"influence": [], "gradient": []}

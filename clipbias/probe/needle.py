@@ -73,11 +73,9 @@ def needle(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     dataset = session.dataset
     if dataset.name != "scenes":
         raise UserError(f"the needle probe needs data whose facts are known: use --data scenes, not {dataset.name}")
-    settings = probe.settings
-    scenes = min(int(settings.get("scenes", 300)), len(dataset.image_names))  # type: ignore[call-overload]
-    places = int(settings.get("places", 8))  # type: ignore[call-overload]
-    filler = str(settings.get("filler", "This is a photo."))
-    numbers = [int(n) for n in settings.get("fillers", [0])]  # type: ignore[attr-defined]
+    settings = probe.settings_like(scenes=300, places=8, filler="This is a photo.", fillers=[0])
+    places, filler, numbers = settings["places"], settings["filler"], settings["fillers"]
+    scenes = min(settings["scenes"], len(dataset.image_names))
     images = session.images()[:scenes]
     bootstrap = ClusterBootstrap(np.arange(scenes), session.seed)
     rows: list[Row] = []

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from clipbias.errors import UserError
 from clipbias.probe.transforms import Sentences, check_call
@@ -60,6 +61,28 @@ class Probe:
     suite: tuple[str, ...] = ()
     kind: str = "retrieval"
     settings: Mapping[str, object] = field(default_factory=dict)
+
+    def settings_like(self, **defaults: Any) -> dict[str, Any]:
+        """The settings of a probe's kind; what the spec leaves open is as in ``defaults``.
+
+        Raises:
+            UserError: a setting that the kind does not know, or of another type than its default; whole numbers
+                must not be negative, and one that stands alone must be positive.
+        """
+        for name, value in self.settings.items():
+            where = f"probe {self.name}: settings.{name} = {value!r}"
+            if name not in defaults:
+                raise UserError(f"{where}; known are {', '.join(defaults)}")
+            default = defaults[name]
+            numbers = value if isinstance(value, list) else [value]
+            if isinstance(default, str):
+                fits = isinstance(value, str)
+            else:
+                least = 0 if isinstance(default, list) else 1
+                fits = type(value) is type(default) and all(type(n) is int and n >= least for n in numbers)
+            if not fits:
+                raise UserError(f"{where}; it must be like {default!r}")
+        return {**defaults, **self.settings}
 
 
 _KEYS = {"name", "title", "question", "figure", "baseline", "condition", "suite", "kind", "settings"}
@@ -132,6 +155,8 @@ def _probe(content: dict[str, object], text: str) -> Probe:
     other = kind != "retrieval"
     if not isinstance(tables, list) or bool(tables) + bool(suite) + other != 1:
         raise _Mistake("condition", "a probe has either conditions, or a suite, or a kind of its own")
+    if settings and not other:
+        raise _Mistake("settings", "only a probe with a kind of its own has settings")
     conditions = tuple(_condition(table) for table in tables)
     names = [c.name for c in conditions]
     for twice in {n for n in names if names.count(n) > 1}:

@@ -10,6 +10,7 @@ import pandas as pd
 from clipbias.report.style import COLUMN, figure_style, model_styles
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -64,7 +65,7 @@ def layer_rows(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     return out.sort_values(["data", "model", "layer", "x"]).reset_index(drop=True)
 
 
-def _legend(axes, models: int) -> None:  # type: ignore[no-untyped-def]
+def _legend(axes: Axes, models: int) -> None:
     """The legend below the axes, in columns, so that it never covers data."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=1 if models > 12 else 2, frameon=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,6 +123,78 @@ def test_probe_report_and_compare_in_one_go(tmp_path):
     assert clipbias("report", "--out", "figures", cwd=tmp_path).returncode == 0
     second = {p.name: p.read_bytes() for p in (tmp_path / "figures").iterdir()}
     assert first == second
+
+
+def test_what_programs_read_is_json_on_stdout_alone(tmp_path):
+    asked = [
+        ("models",), ("models", "nano-clip"), ("data", "list"), ("cache", "info"),
+        ("probe", "drop-first", "--model", "nano-debias", "--model", "nano-longclip"),
+        ("card",), ("compare", "nano-debias", "nano-longclip", "--queries", "3"),
+    ]  # fmt: skip
+    for arguments in asked:
+        run = clipbias(*arguments, "--json", cwd=tmp_path, CLIPBIAS_CACHE=str(tmp_path / "cache"))
+        assert run.returncode == 0 and json.loads(run.stdout), (arguments, run.stderr)
+    run = clipbias("compare", "nano-debias", "nano-longclip", "--queries", "3", "--json", cwd=tmp_path)
+    (pair,) = json.loads(run.stdout)
+    assert len(pair["changed"]) == 3 and {d["condition"] for d in pair["differences"]} == {"full", "drop-first"}
+    (tmp_path / "data").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "data" / "a.png")
+    for caption, code in (("Two words.", 0), ("", 1)):
+        (tmp_path / "data" / "a.txt").write_text(caption)
+        run = clipbias("data", "check", "data", "--json", cwd=tmp_path)
+        findings = json.loads(run.stdout)["findings"]
+        assert run.returncode == code == int(not all(one["fine"] for one in findings)), run.stderr
+
+
+def test_nothing_is_coloured_or_drawn_where_nobody_looks_or_wants_it(tmp_path):
+    for arguments, variables in (
+        (("probe", "drop-first", "--model", "nano-debias"), {}),
+        (("--quiet", "models"), {}),
+        (("models",), {"NO_COLOR": "1", "FORCE_COLOR": ""}),
+        (("probe", "nothing", "--model", "nano-clip"), {}),
+        (("prob",), {"NO_COLOR": "1"}),
+    ):
+        run = clipbias(*arguments, cwd=tmp_path, **variables)
+        assert "\x1b" not in run.stdout + run.stderr, arguments
+        assert run.returncode == 0 or not run.stdout
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
+def test_no_color_is_heeded_in_a_terminal(tmp_path):
+    def shown(**variables: str) -> str:
+        master, slave = os.openpty()
+        environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
+        environment |= {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **variables}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "clipbias", "models"], cwd=tmp_path, env=environment, stdout=slave, stderr=slave
+        )
+        os.close(slave)
+        out = b""
+        while True:
+            try:
+                part = os.read(master, 65_536)
+            except OSError:  # closed at the other end
+                break
+            if not part:
+                break
+            out += part
+        assert process.wait(timeout=60) == 0
+        os.close(master)
+        return out.decode()
+
+    coloured = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7]|38;[0-9;]+)m")
+    assert "nano-debias" in shown() and not coloured.search(shown(NO_COLOR="1"))
+
+
+def test_the_shell_can_complete_commands(tmp_path):
+    script = clipbias("--show-completion", "bash", cwd=tmp_path)
+    assert script.returncode == 0 and "_CLIPBIAS_COMPLETE" in script.stdout + script.stderr
+    asked = {"_CLIPBIAS_COMPLETE": "complete_bash", "COMP_WORDS": "clipbias fine", "COMP_CWORD": "1"}
+    run = subprocess.run(
+        [sys.executable, "-m", "clipbias"], capture_output=True, text=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **asked},
+    )  # fmt: skip
+    assert run.stdout.split() == ["finetune"]
 
 
 def test_options_come_from_a_file_or_the_environment_too(tmp_path):

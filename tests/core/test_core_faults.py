@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +13,15 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from clipbias.probe.store import read_shard, shard_paths
-from clipbias.results import Finished, load_runs
+import clipbias
+from clipbias.data.loading import load_dataset
+from clipbias.errors import UserError
+from clipbias.probe.runner import Session, run_probe
+from clipbias.probe.spec import find_probes
+from clipbias.probe.store import EmbeddingStore, read_shard, shard_paths
+from clipbias.results import Finished, find_runs, load_runs
 from clipbias.scenes import long_caption, render, sample_scene
 
 ROOT = Path(__file__).parents[2]
@@ -29,8 +36,18 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def start(*arguments: object, cache: Path, largest_file: int = 0) -> subprocess.Popen[str]:
-    """The command line in a process of its own; ``largest_file`` bytes are all that a file may take."""
+def start(
+    *arguments: object, cache: Path, largest_file: int = 0, fault: Path | None = None, **environment: str
+) -> subprocess.Popen[str]:
+    """The command line in a process of its own.
+
+    Args:
+        arguments: of the command.
+        cache: the cache's folder.
+        largest_file: bytes that a file may take; 0 for any number.
+        fault: a folder with a ``sitecustomize.py``, which Python runs first.
+        environment: more variables.
+    """
 
     def limit() -> None:
         # A shell's background job hands on that interrupts are ignored; these tests run in such, too.
@@ -40,7 +57,10 @@ def start(*arguments: object, cache: Path, largest_file: int = 0) -> subprocess.
 
     return subprocess.Popen(
         [sys.executable, "-m", "clipbias", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "CLIPBIAS_CACHE": str(cache), "PYTHONUNBUFFERED": "1"},
+        env={
+            **os.environ, "CLIPBIAS_CACHE": str(cache), "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": os.pathsep.join(map(str, filter(None, [fault, ROOT]))), **environment,
+        },
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=limit,
     )  # fmt: skip
 
@@ -122,6 +142,114 @@ def test_an_interrupt_is_said_and_has_its_exit_code(data, tmp_path):
     code, errors = finish(process)
     assert code == 130 and errors.strip().splitlines()[-1] == "interrupted; what was finished is kept"
     assert "Traceback" not in errors
+
+
+CLOCK = """
+import random, time
+real = time.time
+time.time = lambda: real() + random.choice((-1e9, 1e9))
+"""
+
+
+def test_a_clock_that_jumps_changes_nothing(data, undisturbed, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(CLOCK)
+    chance = random.Random(3)
+    for again in range(2):
+        # A limit that the features of one run do not fit: what is removed goes by the files' times.
+        run = probe(data, tmp_path / f"results-{again}")
+        process = start(*run, cache=tmp_path / "cache", fault=tmp_path, CLIPBIAS_CACHE_GB="0.0001")
+        code, errors = finish(process)
+        assert code == 0, errors
+        same(tmp_path / f"results-{again}", undisturbed)
+        for path in shard_paths(tmp_path / "cache" / "embeddings"):
+            moved = time.time() + chance.choice((-1e9, 1e9))
+            os.utime(path, (moved, moved))
+
+
+MEMORY = """
+import itertools, threading
+from PIL import Image
+count, convert = itertools.count(), Image.Image.convert
+def short(self, *arguments, **options):
+    if threading.current_thread() is not threading.main_thread() and next(count) == {at}:
+        raise MemoryError
+    return convert(self, *arguments, **options)
+Image.Image.convert = short
+"""
+
+
+@pytest.mark.parametrize("at", [3, 40])
+def test_a_worker_without_memory_is_one_line_and_the_next_run_is_whole(data, undisturbed, tmp_path, at):
+    (tmp_path / "sitecustomize.py").write_text(MEMORY.format(at=at))
+    code, errors = finish(start(*probe(data, tmp_path / "results"), cache=tmp_path / "cache", fault=tmp_path))
+    assert code == 2 and "not enough memory" in errors.strip().splitlines()[-1] and "Traceback" not in errors
+    code, errors = finish(start(*probe(data, tmp_path / "results"), cache=tmp_path / "cache"))
+    assert code == 0, errors
+    same(tmp_path / "results", undisturbed)
+
+
+def test_files_that_vanish_between_listing_and_reading(data, undisturbed, tmp_path, monkeypatch):
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    dataset = load_dataset(str(folder))
+    (folder / "05.png").unlink()
+    encoder = clipbias.load_model("nano-debias", device="cpu")
+    (padding,) = find_probes("padding")
+    with pytest.raises(UserError, match=r"05\.png"):
+        run_probe(Session(encoder, dataset), padding, tmp_path / "results")
+    assert not list((tmp_path / "results").rglob("run.json"))
+
+    # A run that another process makes anew has no run.json for a while.
+    results = tmp_path / "others"
+    shutil.copytree(undisturbed[0].folder.parents[2], results)
+    listed = find_runs([results])
+    monkeypatch.setattr("clipbias.results.find_runs", lambda paths: listed)
+    (listed[0] / "run.json").unlink()
+    assert [one.folder for one in load_runs([results])] == listed[1:]
+    (listed[1] / "rows.jsonl").unlink()
+    with pytest.raises(UserError, match=r"rows\.jsonl: cannot be read"):
+        _ = load_runs([results])[0].rows
+
+    # A shard that another process has trimmed.
+    dataset = load_dataset(str(data))
+    whole = Session(encoder, dataset, store=EmbeddingStore(tmp_path / "store", 10**9)).images()
+    gone = list(shard_paths(tmp_path / "store"))
+    for path in gone:
+        path.unlink()
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(gone))
+    assert torch.equal(Session(encoder, dataset, store=EmbeddingStore(tmp_path / "store", 10**9)).images(), whole)
+
+
+def test_a_training_on_a_full_disk_keeps_its_last_state(tmp_path):
+    def train(folder: Path, largest_file: int = 0) -> tuple[int, str]:
+        settings = {"batch_size": 8, "steps": 4, "warmup": 1, "pca_dim": 3, "precision": "fp32"}
+        arguments = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+        command = ("finetune", "debias", "--no-evaluate", "--resume", "--out", folder, *arguments)
+        return finish(start(*command, cache=tmp_path / "cache", largest_file=largest_file))
+
+    assert train(tmp_path / "whole")[0] == 0
+    code, errors = train(tmp_path / "cut", largest_file=100_000)
+    assert code == 2 and "cannot write" in errors.strip().splitlines()[-1] and "Traceback" not in errors
+    assert not list((tmp_path / "cut").glob("*.p*t"))
+    assert train(tmp_path / "cut")[0] == 0
+    one, two = (clipbias.load_model(str(tmp_path / name / "model.pt")) for name in ("whole", "cut"))
+    assert one.fingerprint == two.fingerprint
+    # The same with a state that was there: it stays as it was.
+    before = (tmp_path / "cut" / "state.pt").read_bytes()
+    code, errors = train(tmp_path / "cut", largest_file=100_000)
+    assert code == 2 and (tmp_path / "cut" / "state.pt").read_bytes() == before
+
+
+def test_an_error_that_nobody_expected_is_one_line_too(data, tmp_path):
+    (tmp_path / "mine.py").write_text("def load():\n    raise ZeroDivisionError('on \x1b[31mpurpose')\n")
+    for debug in ((), ("--debug",)):
+        command = (*debug, "probe", "padding", "--model", "mine:load", "--data", data)
+        code, errors = finish(start(*command, cache=tmp_path / "cache", fault=tmp_path))
+        if debug:
+            assert code == 1 and "Traceback" in errors
+        else:
+            assert code == 2 and len(errors.strip().splitlines()) == 1 and "\x1b" not in errors
+            assert errors.startswith("clipbias: unexpected ZeroDivisionError: on")
 
 
 def test_a_killed_report_leaves_whole_files_and_the_next_one_is_the_same(undisturbed, tmp_path):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import random
 import socket
+import subprocess
+import sys
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -38,6 +42,7 @@ class Site:
     ranges: bool = True
     etag: str = '"one"'
     answers: list[int] = field(default_factory=list)  # status codes before it serves
+    pause: float = 0.0  # seconds between pieces of 100,000 bytes
     asked: list[str | None] = field(default_factory=list)
     url: str = ""
 
@@ -66,7 +71,12 @@ def site() -> Iterator[Site]:
             self.send_header("ETag", mine.etag)
             self.end_headers()
             stop = start + mine.cuts.pop(0) if mine.cuts else len(mine.body)
-            self.wfile.write(mine.body[start:stop])
+            for place in range(start, stop, 100_000):
+                time.sleep(mine.pause)
+                try:
+                    self.wfile.write(mine.body[place : min(place + 100_000, stop)])
+                except OSError:  # killed
+                    return
             if stop < len(mine.body):
                 self.wfile.flush()
                 self.connection.shutdown(socket.SHUT_RDWR)
@@ -183,6 +193,29 @@ def test_two_processes_do_not_write_one_file(site, tmp_path):
     ):
         get(source, tmp_path)
     assert site.asked == []
+
+
+def test_killed_at_random_moments_a_download_is_whole_or_not_there(site, tmp_path):
+    site.pause = 0.02
+    command = (
+        "import sys; from pathlib import Path; from clipbias.data.download import Source, fetch\n"
+        "fetch(Source(sys.argv[1], 'x.bin', sha256=sys.argv[2]), Path(sys.argv[3]), lambda *_: None)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    chance = random.Random(5)
+    for number in range(8):
+        process = subprocess.Popen([sys.executable, "-c", command, site.url, SHA, str(tmp_path)], env=environment)
+        while len(site.asked) <= number and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0.02, 0.15))
+        process.kill()
+        process.wait()
+        if (tmp_path / "x.bin").exists():
+            assert (tmp_path / "x.bin").read_bytes() == BODY
+    site.pause = 0.0
+    get(Source(site.url, "x.bin", sha256=SHA), tmp_path)
+    assert (tmp_path / "x.bin").read_bytes() == BODY
+    assert any(site.asked[1:]), "none of them went on where the one before was killed"
 
 
 def test_files_of_one_name_do_not_take_each_others_place(site, tmp_path):

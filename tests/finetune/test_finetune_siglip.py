@@ -144,6 +144,7 @@ def test_the_command_trains_it_and_its_export_is_open_clips(folder, tmp_path):
     assert "context_length = 196" in result.output
     encoder = clipbias.load_model(str(out / "model"))
     assert (encoder.context_length, encoder.tokens.text_start) == (196, 0)
+    assert for_base(DEBIAS, encoder).context_length == 196  # trained on, it is not stretched again
     state = torch.load(out / "state.pt", weights_only=True)["model"]
     table = torch.cat([state["clip.text.positional_embedding"][:20], state["positional_embedding_res"][20:]])
     assert torch.equal(encoder.module.text.positional_embedding, table)
@@ -185,4 +186,5 @@ def test_a_model_without_a_position_table_is_refused():
     with pytest.raises(UserError, match="mine: fine-tuning needs a model of open_clip's"):
         for_base(DEBIAS, encoder)
     assert for_base(DEBIAS, clipbias.load_model("nano-clip")) == DEBIAS
+    assert for_base(DEBIAS, clipbias.load_model("nano-longclip")) == DEBIAS
     assert ClipTokens(77).at(30)(["a"]).shape == (1, 30)

@@ -7,10 +7,13 @@ import time
 
 import pytest
 import torch
+from tests_support import needs_compiler
 
 import clipbias
 from clipbias.ahead import prefetched
 from clipbias.errors import UserError
+from clipbias.models.wrapped import WrappedEncoder
+from clipbias.probe.store import space_of
 from clipbias.scenes import render, sample_scene
 
 
@@ -88,3 +91,24 @@ def test_other_errors_are_not_taken_for_a_full_memory(monkeypatch):
     monkeypatch.setattr(encoder, "_features", broken)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         encoder.encode_texts(["a"])
+
+
+@needs_compiler
+def test_compiled_towers_give_the_same_features_and_say_so():
+    encoder, compiled = clipbias.load_model("nano-clip"), clipbias.load_model("nano-clip")
+    compiled.compile()
+    images = [render(sample_scene("test", i)) for i in range(5)]
+    torch.testing.assert_close(compiled.encode_images(images), encoder.encode_images(images), atol=1e-5, rtol=0)
+    assert torch.equal(compiled.encode_texts(["a red circle"]), encoder.encode_texts(["a red circle"]))
+    assert space_of(compiled, "images") != space_of(encoder, "images")
+
+
+def test_a_model_of_ones_own_is_not_compiled():
+    class Mine:
+        def encode_texts(self, texts):
+            return torch.ones(len(texts), 2)
+
+        encode_images = encode_texts
+
+    with pytest.raises(UserError, match="mine: only models of open_clip's modules can be compiled"):
+        WrappedEncoder(Mine(), "mine", torch.device("cpu"), "fp32").compile()

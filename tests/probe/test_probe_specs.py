@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from clipbias.errors import UserError
 from clipbias.models.towers import EOT, PAD, SOT
 from clipbias.probe import selftest
 from clipbias.probe.runner import Session, run_probe
-from clipbias.probe.spec import find_probes, read_probe, shipped_probes
+from clipbias.probe.spec import Probe, find_probes, read_probe, shipped_probes
 from clipbias.probe.stats import ClusterBootstrap, holm, mcnemar_exact, percentile_interval
 from clipbias.probe.transforms import TRANSFORMS, check_call
 from clipbias.results import read_queries, read_rows
@@ -109,6 +110,7 @@ transforms = [{ name = "keep_first", n = 1 }]
         (("transforms = [", "first_tokens = 0\ntransforms = ["), 9, "first_tokens: a whole number from 1"),
         (("transforms = [", 'captions = "tall"\ntransforms = ['), 9, "captions: choose"),
         (('name = "mine"', "name = "), 1, "Invalid"),
+        (("n = 1 }]\n", "n = 1 }]\n[settings]\ncaptions = 5\n"), 10, "settings: only a probe with a kind of its own"),
     ],
 )
 def test_a_spec_with_a_mistake_is_answered_by_line_and_key(tmp_path, change, line, message):
@@ -246,6 +248,32 @@ def test_the_selftest_passes_and_notices_a_probe_that_is_wrong(monkeypatch):
     monkeypatch.setattr(selftest._Rigged, "_feature", lambda self, text, kind: sum(
         (np.roll(self._word(w), 3 * i) for i, w in enumerate(text.lower().split())), np.zeros(256)))  # fmt: skip
     assert not all(check.passed for check in selftest.run_selftest())
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("captoins = 5", "settings.captoins = 5; known are captions"),
+        ("captions = 'all'", "settings.captions = 'all'; it must be like 1000"),
+        ("captions = 0", "settings.captions = 0; it must be like 1000"),
+        ("captions = true", "settings.captions = True; it must be like 1000"),
+    ],
+)
+def test_settings_of_a_kind_are_checked(tmp_path, setting, message):
+    shipped = find_probes("attention")[0].text
+    (tmp_path / "a.toml").write_text(shipped.replace("captions = 1000", setting))
+    with pytest.raises(UserError, match=re.escape(message)):
+        run_probe(_session(4), find_probes(str(tmp_path / "a.toml"))[0], tmp_path / "results")
+
+
+def test_lists_in_settings_are_checked():
+    def probe(fillers: object) -> Probe:
+        return Probe("p", "", "", "", "", (), "", kind="needle", settings={"fillers": fillers})
+
+    assert probe([0, 3]).settings_like(fillers=[0], places=8) == {"fillers": [0, 3], "places": 8}
+    for wrong in ([0, -1], ["a"], 3, [True]):
+        with pytest.raises(UserError, match="fillers"):
+            probe(wrong).settings_like(fillers=[0], places=8)
 
 
 def test_a_user_spec_runs_from_its_file(tmp_path):
