@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def prefetched(make: Callable[[int], T], count: int, ahead: int, workers: int | None = None) -> Iterator[T]:
+def prefetched(make: Callable[[int], T], count: int, ahead: int, workers: int | None = None) -> Generator[T]:
     """``make(0)``, ``make(1)``, ... in order, made by threads up to ``ahead`` of where the reader is.
 
     Args:

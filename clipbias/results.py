@@ -16,7 +16,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, TypeVar, get_args, get_origin, get_type_hints
@@ -173,7 +173,7 @@ def _checked(kind: type[T], content: object) -> T:
     """
     if not isinstance(content, dict):
         raise TypeError("not an object")
-    hints = _hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]  # a class is hashable, whatever its instances are
     if content.keys() != hints.keys():
         odd = sorted(content.keys() ^ hints.keys())
         raise TypeError(f"fields missing or not known: {', '.join(map(repr, odd))[:200]}")
@@ -187,8 +187,8 @@ def _checked(kind: type[T], content: object) -> T:
     return kind(**content)
 
 
-@lru_cache(maxsize=2)
-def _hints(kind: type) -> dict[str, tuple[type, ...]]:
+@cache
+def _hints(kind: type[Row] | type[Run]) -> dict[str, tuple[type, ...]]:
     """The types a field of a record may have in JSON; whole numbers may stand for others."""
     out = {}
     for name, hint in get_type_hints(kind).items():

@@ -11,6 +11,7 @@ html_title = f"clipbias {version}"
 exclude_patterns = ["site"]
 # Single backticks in docstrings are names.
 default_role = "code"
+highlight_language = "none"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

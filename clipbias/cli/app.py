@@ -113,7 +113,7 @@ def main() -> None:
         if isinstance(error, (UserError, CheckFailed)):
             message = str(error)
         elif isinstance(error, MemoryError):
-            message = "not enough memory; what was finished is kept, run again with more"
+            message = f"not enough memory {error}".rstrip() + "; what was finished is kept, run again with more"
         else:
             # Nobody's input in particular: a fault of clipbias, of a package, or of a user's own model.
             what = " ".join(f"{type(error).__name__}: {error}".split())

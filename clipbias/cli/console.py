@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 
 def plain(text: str) -> str:
@@ -58,18 +59,25 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
-def pairs(settings: list[str] | None, option: str) -> dict[str, str]:
-    """``name=value`` settings as a dictionary.
+def pairs(settings: list[str] | None, option: str, reserved: Sequence[str] = ()) -> dict[str, Any]:
+    """``name=value`` settings as a dictionary of texts.
+
+    Args:
+        settings: as given.
+        option: what they were given with.
+        reserved: names that have an option of their own.
 
     Raises:
-        UserError: one without an equals sign.
+        UserError: one without an equals sign, or with a reserved name.
     """
     from clipbias.errors import UserError
 
-    out: dict[str, str] = {}
+    out: dict[str, Any] = {}
     for setting in settings or []:
         key, equals, value = setting.partition("=")
         if not equals:
             raise UserError(f"{option} {setting}: write it as {option} name=value")
+        if key in reserved:
+            raise UserError(f"{option} {setting}: {key} is no such setting, it has an option or argument of its own")
         out[key] = value
     return out

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+DATA_OPTIONS = ("name", "root", "split", "skip_bad")
+"""What `load_dataset` takes beside a reader's options."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
@@ -60,7 +63,7 @@ def register(app: typer.Typer) -> None:
         from clipbias.data.spec import DatasetSpec
         from clipbias.errors import CheckFailed
 
-        options = pairs(option, "--option")
+        options = pairs(option, "--option", DATA_OPTIONS)
         dataset = load_dataset(name, root=root, split=split, **options)
         spec = dataset_spec(name) if name in DATASETS else DatasetSpec(load_dataset)
         with progress_bar() as progress:
@@ -139,7 +142,7 @@ def register(app: typer.Typer) -> None:
         from clipbias.data.sentences import dataset_sentences
         from clipbias.models.tokenizer import clip_token_lists
 
-        dataset = load_dataset(name, root=root, split=split, **pairs(option, "--option"))
+        dataset = load_dataset(name, root=root, split=split, **pairs(option, "--option", DATA_OPTIONS))
         split_up = dataset_sentences(dataset)
         tokens = np.array([len(ids) + 2 for ids in clip_token_lists(dataset.captions)])
         first = np.array([len(ids) + 1 for ids in clip_token_lists([s[0] for s in split_up])])

@@ -49,6 +49,7 @@ def register(app: typer.Typer) -> None:
         from dataclasses import asdict
 
         from clipbias.cli.console import pairs, print_json, progress_bar
+        from clipbias.cli.data import DATA_OPTIONS
         from clipbias.data.loading import default_dataset_name, load_dataset
         from clipbias.errors import UserError
         from clipbias.models.loading import load_model
@@ -69,12 +70,15 @@ def register(app: typer.Typer) -> None:
             raise UserError("--weights belongs to one model; run the models one by one, or give paths as --model")
         probes = [p for name in names for p in find_probes(name)]
         place = local_device(device)
-        encoders = [load_model(m, weights, place, precision, **pairs(model_option, "--model-option")) for m in model]
+        settings = pairs(model_option, "--model-option", ("name", "weights", "device", "precision"))
+        encoders = [load_model(m, weights, place, precision, **settings) for m in model]
         if compile_:
             for encoder in encoders:
                 encoder.compile()
         chosen = data or default_dataset_name()
-        dataset = load_dataset(chosen, root=root, split=split, skip_bad=skip_bad, **pairs(option, "--option"))
+        dataset = load_dataset(
+            chosen, root=root, split=split, skip_bad=skip_bad, **pairs(option, "--option", DATA_OPTIONS)
+        )
         with process_group() as number:
             if number:
                 for encoder in encoders:

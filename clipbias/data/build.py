@@ -134,11 +134,11 @@ def without_images(dataset: RetrievalDataset, indices: Sequence[int], why: str =
         return dataset
     keep_image = np.ones(len(dataset.image_names), dtype=bool)
     keep_image[list(indices)] = False
-    kept = np.flatnonzero(keep_image)
+    kept = np.flatnonzero(keep_image).tolist()
     if len(kept) == 0:
         hint = "; run `clipbias data check` to see why" if why == "unreadable" else ""
         raise UserError(f"{dataset.name}: all {len(keep_image):,} images are {why}, none is left{hint}")
-    keep_caption = np.flatnonzero(keep_image[dataset.caption_image])
+    keep_caption = np.flatnonzero(keep_image[dataset.caption_image]).tolist()
     renumbered = np.cumsum(keep_image) - 1
     short = dataset.short_captions
     return RetrievalDataset(
@@ -146,10 +146,10 @@ def without_images(dataset: RetrievalDataset, indices: Sequence[int], why: str =
         split=dataset.split,
         protocol=f"{dataset.protocol}; {len(keep_image) - len(kept):,} {why} images left out with their captions",
         image_names=[dataset.image_names[i] for i in kept],
-        load_image=SomeImages(dataset.load_image, kept.tolist()),
+        load_image=SomeImages(dataset.load_image, kept),
         captions=[dataset.captions[i] for i in keep_caption],
         caption_image=renumbered[dataset.caption_image[keep_caption]].astype(np.int64),
         sentences=None if dataset.sentences is None else [dataset.sentences[i] for i in keep_caption],
         short_captions=None if short is None else [short[i] for i in kept],
-        skipped=(*dataset.skipped, *(dataset.image_names[i] for i in np.flatnonzero(~keep_image))),
+        skipped=(*dataset.skipped, *(dataset.image_names[i] for i in np.flatnonzero(~keep_image).tolist())),
     )

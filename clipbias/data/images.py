@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from types import ModuleType
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, overload
+from typing import TYPE_CHECKING, BinaryIO, overload
 
 from clipbias.errors import UserError
 from clipbias.files import content_key
@@ -129,6 +129,9 @@ def _opened(source: Path | BinaryIO, label: str) -> Iterator[Image.Image]:
         raise
     except FileNotFoundError as error:
         raise UserError(f"{label}: missing") from error
+    except MemoryError as error:
+        # Says nothing of the image: --skip-bad must not leave it out for that.
+        raise MemoryError(f"for {label}") from error
     # A decoder fed with hostile bytes raises nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
         raise UserError(f"{label}: unreadable image ({_reason(error)})") from error
@@ -200,7 +203,8 @@ def verify_image(source: Path | BinaryIO, label: str = "") -> None:
         image.load()
 
 
-class BadImage(NamedTuple):
+@dataclass(frozen=True)
+class BadImage:
     """An image that cannot be read: its index in the data set, its name, and why."""
 
     index: int

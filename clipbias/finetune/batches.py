@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from clipbias.data.dataset import RetrievalDataset
 from clipbias.finetune.captions import debias_sentences, prefix_length, sample_stream, text_before_first_stop
 from clipbias.finetune.recipe import Recipe
 from clipbias.models.tokenizer import ClipTokens, Tokens
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass
@@ -63,7 +67,7 @@ class BatchMaker:
         self,
         dataset: RetrievalDataset,
         recipe: Recipe,
-        transform: Callable[[object], Tensor],
+        transform: Callable[[Image.Image], Tensor],
         split_sentences: Callable[[str], Sequence[str]],
         short_variant: Callable[[int, int], str] | None = None,
         tokens: Tokens | None = None,

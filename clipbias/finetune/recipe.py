@@ -115,7 +115,7 @@ def _read(value: object, kind: type) -> object:
         raise ValueError("must be a whole number")
     if kind is bool and not isinstance(value, bool):
         raise ValueError("must be true or false")
-    return kind(value)  # type: ignore[call-arg]
+    return kind(value)
 
 
 def read_recipe(path: Path, base: Recipe) -> Recipe:

@@ -114,7 +114,7 @@ def train(
 
     def make(number: int) -> Batch:
         epoch, indices = batch_indices(len(maker), recipe.batch_size, recipe.seed, start + number)
-        return maker.batch(indices[share], epoch)
+        return maker.batch(indices[share].tolist(), epoch)
 
     batches = prefetched(make, steps - start, ahead=2 * recipe.workers, workers=recipe.workers)
     with (

@@ -78,8 +78,8 @@ def clip_transform(size: int, square: bool = False) -> Callable[[Image.Image], T
             image = image.convert("RGB")
         if image.size != (size, size):
             bicubic = tv.InterpolationMode.BICUBIC
-            image = tv.resize(image, [size, size] if square else size, interpolation=bicubic)  # type: ignore[assignment]
-            image = tv.center_crop(image, [size, size])  # type: ignore[assignment]
+            image = tv.resize(image, [size, size] if square else size, interpolation=bicubic)
+            image = tv.center_crop(image, [size, size])
         # CLIP's authors convert after resizing: for images with a palette the two orders differ.
         image = image.convert("RGB")
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255

@@ -112,6 +112,6 @@ def state_fingerprint(state: Mapping[str, Tensor], options: Mapping[str, str]) -
     for key in sorted(state):
         tensor = state[key].contiguous()
         digest.update(f"{key}|{tuple(tensor.shape)}|{tensor.dtype}\n".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
     digest.update(repr(sorted(options.items())).encode())
     return digest.hexdigest()[:16]

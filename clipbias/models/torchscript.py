@@ -12,6 +12,7 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,8 +69,8 @@ class _Tree(pickle.Unpickler):
             return _plain
         raise pickle.UnpicklingError(f"{module}.{name}")
 
-    def persistent_load(self, reference: object) -> Tensor:
-        kind, dtype, key, _, _ = reference  # type: ignore[misc]
+    def persistent_load(self, reference: Any) -> Tensor:
+        kind, dtype, key, _, _ = reference
         if kind != "storage" or not isinstance(dtype, torch.dtype) or not str(key).isalnum():
             raise pickle.UnpicklingError(f"a reference to {kind!r}")
         if key not in self._storages:

@@ -68,7 +68,7 @@ class WrappedEncoder(Encoder):
     def encode_token_ids(self, ids: Tensor, batch_size: int | None = None) -> Tensor:
         """The model's own, if it has one."""
         encode = self._own("encode_token_ids")
-        return self._batched(encode, list(ids.split(1)), batch_size, torch.cat)
+        return self._batched(encode, list(ids.split(1)), batch_size, lambda part: torch.cat(list(part)))
 
     def encode_texts(self, texts: Sequence[str], batch_size: int | None = None) -> Tensor:
         """See `Encoder.encode_texts`."""
@@ -91,7 +91,7 @@ class WrappedEncoder(Encoder):
         encode: Callable[[Any], Any],
         items: Sequence[Any],
         batch_size: int | None,
-        join: Callable[[list[Any]], Any] = list,
+        join: Callable[[Sequence[Any]], Any] = list,
     ) -> Tensor:
         size = batch_size or _BATCH
         parts = [torch.empty(0, self.embed_dim)] if not len(items) else []

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipbias.errors import UserError
-from clipbias.models.encoder import Encoder, reads_clip_tokens
+from clipbias.models.encoder import ClipEncoder, Encoder
 from clipbias.models.tokenizer import ClipTokens
 from clipbias.models.towers import eot_positions
 from clipbias.probe.measure import curve_means, mean_rows, no_queries
@@ -61,7 +61,9 @@ def _layers(tower: TextTransformer, ids: Tensor) -> Iterator[tuple[Tensor, Tenso
             F.linear(y, block.attn.in_proj_weight, block.attn.in_proj_bias).unflatten(-1, (3, heads, -1)).unbind(2)
         )
         yield q, k
-        mixed = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v)), is_causal=causal)
+        mixed = F.scaled_dot_product_attention(
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=causal
+        )
         x = x + block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2)))
         x = x + block.ls_2(block.mlp(block.ln_2(x)))
 
@@ -229,6 +231,6 @@ def text_tower(encoder: Encoder) -> tuple[TextTransformer, ClipTokens]:
     Raises:
         UserError: they are not of the known kind.
     """
-    if not reads_clip_tokens(encoder):
+    if not (isinstance(encoder, ClipEncoder) and isinstance(encoder.tokens, ClipTokens)):
         raise UserError(f"{encoder.name}: measures by position need a text tower of open_clip with CLIP's tokenizer")
     return encoder.module.text, encoder.tokens

@@ -60,7 +60,7 @@ def gradient_times_input(tower: TextTransformer, ids: Tensor, image: Tensor) -> 
         kept.append(output.detach().requires_grad_())
         return kept[0]
 
-    handle = tower.token_embedding.register_forward_hook(catch)  # type: ignore[union-attr, operator]
+    handle = tower.token_embedding.register_forward_hook(catch)
     try:
         with torch.enable_grad():
             cosines = (F.normalize(tower(ids).float(), dim=-1) * image).sum(-1)

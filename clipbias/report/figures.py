@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ import pandas as pd
 from clipbias.report.style import COLUMN, figure_style, model_styles
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -89,7 +90,7 @@ def curve_figure(
         figure, axes = plt.subplots(figsize=(COLUMN, 2.4))
         for model, part in table.groupby("model"):
             style = styles[str(model)]
-            drawn = style if marks else {k: v for k, v in style.items() if k != "marker"}
+            drawn: dict[str, Any] = {k: v for k, v in style.items() if marks or k != "marker"}
             axes.plot(part["x"], part["value"], label=str(model), markersize=3.5, linewidth=1.2, **drawn)
             axes.fill_between(part["x"], part["low"], part["high"], color=style["color"], alpha=0.15, linewidth=0)
         if level is not None:
@@ -146,13 +147,12 @@ def bars_figure(
                 at = (theirs, place) if horizontal else (place, theirs)
                 named = "published" if number == len(conditions) - 1 and len(published) else None
                 axes.plot(*at, "D", markerfacecolor="none", markeredgecolor="black", markersize=4, label=named)
-        names = {"ticks": np.arange(len(present)), "labels": present}
         if horizontal:
-            axes.set_yticks(**names)
+            axes.set_yticks(np.arange(len(present)), present)
             axes.invert_yaxis()
             axes.set_xlabel(label)
         else:
-            axes.set_xticks(**names, rotation=15, ha="right")
+            axes.set_xticks(np.arange(len(present)), present, rotation=15, ha="right")
             axes.set_ylabel(label)
         (axes.axvline if horizontal else axes.axhline)(0, color="black", linewidth=0.6)
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
@@ -189,12 +189,15 @@ def layers_figure(table: pd.DataFrame, models: list[str], label: str) -> Figure:
         grid[0, 0].set_ylim(bottom=0)  # shared; once all is drawn, as it fixes the top as well
         figure.supxlabel("tenth of the caption", fontsize="medium")
         figure.supylabel(label, fontsize="medium")
-        handles: dict[str, object] = {}
+        handles: dict[str, Artist] = {}
         for axes in grid.flat:
             handles.update({name: line for line, name in zip(*axes.get_legend_handles_labels(), strict=True)})
         figure.tight_layout()
-        place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "ncols": 2 if len(handles) > 12 else 3}
-        figure.legend(handles.values(), handles.keys(), frameon=False, **place)
+        columns = 2 if len(handles) > 12 else 3
+        figure.legend(
+            list(handles.values()), list(handles), frameon=False,
+            loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=columns,
+        )  # fmt: skip
     return figure
 
 

@@ -50,6 +50,8 @@ def test_a_model_whose_weights_are_not_here_is_answered_with_where_to_get_them(t
         (("data", "show", "scenes", "1000"), "0 to 999"),
         (("report", "--results", "nowhere"), "no such results folder"),
         (("finetune", "debias", "--set", "lr"), "--set name=value"),
+        (("data", "check", "scenes", "--option", "split=test"), "split is no such setting"),
+        (("probe", "padding", "--model", "nano-clip", "--model-option", "device=cuda"), "device is no such setting"),
         (("finetune", "debias", "--set", "speed=1"), "speed"),
     ],
 )
@@ -138,9 +140,11 @@ def test_what_programs_read_is_json_on_stdout_alone(tmp_path):
     (pair,) = json.loads(run.stdout)
     assert len(pair["changed"]) == 3 and {d["condition"] for d in pair["differences"]} == {"full", "drop-first"}
     (tmp_path / "data").mkdir()
-    Image.new("RGB", (8, 8)).save(tmp_path / "data" / "a.png")
-    for caption, code in (("Two words.", 0), ("", 1)):
-        (tmp_path / "data" / "a.txt").write_text(caption)
+    Image.effect_noise((64, 64), 90).save(tmp_path / "data" / "a.png")
+    (tmp_path / "data" / "a.txt").write_text("Two words.")
+    whole = (tmp_path / "data" / "a.png").read_bytes()
+    for content, code in ((whole, 0), (whole[:1000], 1)):
+        (tmp_path / "data" / "a.png").write_bytes(content)
         run = clipbias("data", "check", "data", "--json", cwd=tmp_path)
         findings = json.loads(run.stdout)["findings"]
         assert run.returncode == code == int(not all(one["fine"] for one in findings)), run.stderr
@@ -187,14 +191,10 @@ def test_no_color_is_heeded_in_a_terminal(tmp_path):
 
 
 def test_the_shell_can_complete_commands(tmp_path):
-    script = clipbias("--show-completion", "bash", cwd=tmp_path)
-    assert script.returncode == 0 and "_CLIPBIAS_COMPLETE" in script.stdout + script.stderr
+    script = clipbias(cwd=tmp_path, _CLIPBIAS_COMPLETE="source_bash")
+    assert "complete -o default -F _clipbias_completion clipbias" in script.stdout
     asked = {"_CLIPBIAS_COMPLETE": "complete_bash", "COMP_WORDS": "clipbias fine", "COMP_CWORD": "1"}
-    run = subprocess.run(
-        [sys.executable, "-m", "clipbias"], capture_output=True, text=True, cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **asked},
-    )  # fmt: skip
-    assert run.stdout.split() == ["finetune"]
+    assert clipbias(cwd=tmp_path, **asked).stdout.split() == ["finetune"]
 
 
 def test_options_come_from_a_file_or_the_environment_too(tmp_path):

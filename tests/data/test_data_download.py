@@ -207,7 +207,7 @@ def test_killed_at_random_moments_a_download_is_whole_or_not_there(site, tmp_pat
         process = subprocess.Popen([sys.executable, "-c", command, site.url, SHA, str(tmp_path)], env=environment)
         while len(site.asked) <= number and process.poll() is None:
             time.sleep(0.01)
-        time.sleep(chance.uniform(0.02, 0.15))
+        time.sleep(chance.uniform(0.05, 0.4))
         process.kill()
         process.wait()
         if (tmp_path / "x.bin").exists():

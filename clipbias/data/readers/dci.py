@@ -10,7 +10,7 @@ Four published protocols cannot be compared; ``captions`` and the data set `long
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -123,11 +123,12 @@ def load_dci(
         raise UserError(f"dci: captions={captions!r} is not one of {', '.join(CAPTIONS)}")
     folder = dci_folder(root, "dci")
     split = split or "all"
-    joined = {
+    ways: dict[str, Callable[[Entry], str]] = {
         "joined": lambda entry: entry.short + entry.extra,
         "newline": lambda entry: _rejoined(f"{entry.short}\n{entry.extra}"),
         "extra": lambda entry: entry.extra,
-    }[captions]
+    }
+    joined = ways[captions]
     words = {
         "joined": "short and extra caption without a separator",
         "newline": "short and extra caption on two lines, sentences rejoined",
