@@ -98,7 +98,8 @@ def write_openclip(module: CustomTextCLIP, folder: Path, source: ClipEncoder | N
         config = _openclip_config(shape_of(state), quick_gelu(module))
     else:
         config = copy.deepcopy(dict(source.config))
-        config["model_cfg"]["text_cfg"]["context_length"] = len(module.text.positional_embedding)
+        length = getattr(module.text, "context_length", source.context_length)
+        config["model_cfg"]["text_cfg"]["context_length"] = length
         if isinstance(source.tokens, OpenClipTokens):
             source.tokens.save(folder)
     # Last, because a folder with it counts as a model.

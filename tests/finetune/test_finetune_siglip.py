@@ -159,6 +159,8 @@ def test_the_command_trains_it_and_its_export_is_open_clips(folder, tmp_path):
         picture = module.encode_image(transform(image)[None], normalize=True)
     torch.testing.assert_close(encoder.encode_texts(texts), theirs, atol=1e-5, rtol=0)
     torch.testing.assert_close(encoder.encode_images([image]), picture, atol=1e-5, rtol=0)
+    copied = clipbias.load_model(str(write_layout(encoder, "openclip", tmp_path / "copy")))
+    assert torch.equal(copied.encode_texts(texts), encoder.encode_texts(texts))
     with pytest.raises(UserError, match="no CLIP tokenizer"):
         write_layout(encoder, "longclip", tmp_path / "x.pt")
 
