@@ -55,10 +55,12 @@ def start(
         if largest_file:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
+    # What measures coverage writes files as well.
+    inherited = {k: v for k, v in os.environ.items() if not (largest_file and k.startswith("COVERAGE"))}
     return subprocess.Popen(
         [sys.executable, "-m", "clipbias", *map(str, arguments)],
         env={
-            **os.environ, "CLIPBIAS_CACHE": str(cache), "PYTHONUNBUFFERED": "1",
+            **inherited, "CLIPBIAS_CACHE": str(cache), "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": os.pathsep.join(map(str, filter(None, [fault, ROOT]))), **environment,
         },
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=limit,
