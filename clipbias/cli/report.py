@@ -66,7 +66,9 @@ def register(app: typer.Typer) -> None:
         from clipbias.shipped import shipped
 
         def show(title: str, board: pd.DataFrame) -> None:
-            table = Table(*map(str, board.columns), title=title, title_justify="left", box=None, padding=(0, 1))
+            table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
+            for column in map(str, board.columns):
+                table.add_column(column, no_wrap=column in ("data", "dataset", "model"))
             for row in board.itertuples(index=False):
                 table.add_row(*(escape(str(cell)) for cell in row))
             console = Console()

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
+
+from clipbias.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 
@@ -148,6 +151,26 @@ def test_what_programs_read_is_json_on_stdout_alone(tmp_path):
         run = clipbias("data", "check", "data", "--json", cwd=tmp_path)
         findings = json.loads(run.stdout)["findings"]
         assert run.returncode == code == int(not all(one["fine"] for one in findings)), run.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("data", "list"), ("urban1k", "CC BY", "made by clipbias")),
+        (("data", "sentences", "scenes"), ("sentences a caption", "captions beyond 77 tokens")),
+        (("data", "get", "coco", "--list"), ("http", "zip")),
+        (("models",), ("nano-debias", "longclip-b16", "openclip:NAME/TAG")),
+        (("models", "nano-debias"), ("context length", "248", "drop_summary = true")),
+        (("leaderboard",), ("nano-longclip", "99.7", "published")),
+        (("probe", "--list"), ("padding", "swap-1-4")),
+        (("finetune", "debias", "--help"), ("--resume", "--base")),
+    ],
+)
+def test_commands_that_only_tell(arguments, words, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    told = CliRunner().invoke(app, arguments)
+    assert told.exit_code == 0, told.output
+    assert all(word in told.output for word in words), told.output
 
 
 def test_nothing_is_coloured_or_drawn_where_nobody_looks_or_wants_it(tmp_path):
