@@ -31,3 +31,10 @@ def gradients(model: TrainModel, batch: Batch, recipe: Recipe) -> tuple[dict[str
     losses = backward(state.net, batch, recipe, state.scaler)
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     return {name: value.item() for name, value in losses.items()}, found
+
+
+def close(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    """Assert that two sets of gradients are of the same parameters and equal."""
+    assert found.keys() == wanted.keys()
+    for name, grad in wanted.items():
+        torch.testing.assert_close(found[name], grad, atol=1e-5, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")

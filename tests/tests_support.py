@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -67,4 +68,7 @@ def write_models(root: Path, model: str, data: str = "d", **changes: object) -> 
         write_run(run_folder(root, f"{model}-{len(model)}", data, probe), run, rows, queries)
 
 
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None or not (Path(sysconfig.get_path("include")) / "Python.h").exists(),
+    reason="torch.compile needs a C++ compiler and Python's headers",
+)

@@ -89,7 +89,7 @@ def run_grid(grid: Grid, progress: Callable[[str], Progress]) -> pd.DataFrame:
         lines.append({"recipe": BASE, "seed": seed, **_measures(grid, *base, grid.out / f"{BASE}-{seed}")})
         for name, recipe in grid.recipes.items():
             folder = grid.out / f"{name}-{seed}"
-            encoder = load_model(base[0], weights=base[1])
+            encoder = trainable(load_model(base[0], weights=base[1]))
             mine = recipe.override(seed=seed)
             model = finetune(
                 encoder,
@@ -100,7 +100,7 @@ def run_grid(grid: Grid, progress: Callable[[str], Progress]) -> pd.DataFrame:
                 resume=True,
                 progress=progress(folder.name),
             )
-            path = export_run(model, mine, folder, grid.command, grid.data.name, trainable(encoder))
+            path = export_run(model, mine, folder, grid.command, grid.data.name, encoder)
             lines.append({"recipe": name, "seed": seed, **_measures(grid, str(path), None, folder)})
     return pd.DataFrame(lines)
 

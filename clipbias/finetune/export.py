@@ -65,15 +65,15 @@ def write_layout(encoder: Encoder, layout: str, out: Path) -> Path:
         raise UserError(f"{encoder.name} has no CLIP tokenizer, as readers of {layout} have; export it as openclip")
     if not quick_gelu(encoder.module):
         raise UserError(f"{encoder.name} has GELU and readers of {layout} build QuickGELU; export it as openclip")
+    if (layout == "safetensors") != (out.suffix == ".safetensors"):
+        raise UserError(
+            f"{out}: a file in the layout {layout} must {'' if layout == 'safetensors' else 'not '}end in .safetensors"
+        )
     custom = encoder.module.state_dict()
     shape_of(custom)  # refuses what is no ViT
     table = custom["text.positional_embedding"]
     state = to_longclip_layout(encoder.module, table, table)
     state = {key: value.detach().cpu().clone().contiguous() for key, value in state.items()}
-    if (layout == "safetensors") != (out.suffix == ".safetensors"):
-        raise UserError(
-            f"{out}: a file in the layout {layout} must {'' if layout == 'safetensors' else 'not '}end in .safetensors"
-        )
     write_tensors(out, state, {"format": "pt", "made_by": "clipbias", "fingerprint": encoder.fingerprint})
     return out
 

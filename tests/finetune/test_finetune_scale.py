@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_training import gradients, start
+from small_training import close, gradients, start
 from tests_support import needs_compiler
 
 import clipbias
@@ -33,12 +33,6 @@ from clipbias.probe.metrics import rank_both
 
 ROOT = Path(__file__).parents[2]
 QUICK = {"batch_size": 8, "steps": 6, "lr": 1e-3, "warmup": 2, "pca_dim": 3}
-
-
-def close(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
-    assert found.keys() == wanted.keys()
-    for name, grad in wanted.items():
-        torch.testing.assert_close(found[name], grad, atol=1e-5, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.parametrize("changes", [{"micro_batch": 3}, {"micro_batch": 1}, {"checkpointing": True}], ids=str)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from open_clip.loss import SigLipLoss
 from openclip_folder import write_siglip
-from small_training import gradients
+from small_training import close, gradients
 from typer.testing import CliRunner
 
 import clipbias
@@ -109,8 +109,9 @@ def test_a_step_is_the_formulas_on_open_clips_own_forward(folder, dataset, recip
     first = SigLipLoss()(images, reference.encode_text(long, normalize=True), scale, bias)
     rebuilt = pca_reconstruct(images, recipe.pca_dim)
     second = SigLipLoss()(rebuilt, reference.encode_text(torch.tensor(short), normalize=True), scale, bias)
-    (recipe.weight_long * first + recipe.weight_short * second).backward()
-    assert losses == pytest.approx({"loss": losses["loss"], "long": first.item(), "short": second.item()}, abs=1e-4)
+    loss = recipe.weight_long * first + recipe.weight_short * second
+    loss.backward()
+    assert losses == pytest.approx({"loss": loss.item(), "long": first.item(), "short": second.item()}, abs=1e-4)
     checked = set()
     for name, parameter in reference.named_parameters():
         if name == "text.positional_embedding":
@@ -130,9 +131,8 @@ def test_parts_and_forgotten_activations_change_no_gradient(folder, dataset, cha
     batch = maker.batch(range(8), 0)
     losses, wanted = gradients(model, batch, recipe)
     again, found = gradients(model, batch, recipe.override(**changes))
-    assert again == pytest.approx(losses, abs=1e-5) and found.keys() == wanted.keys()
-    for name, grad in wanted.items():
-        torch.testing.assert_close(found[name], grad, atol=1e-5, rtol=1e-3)
+    assert again == pytest.approx(losses, abs=1e-5)
+    close(found, wanted)
 
 
 def test_the_command_trains_it_and_its_export_is_open_clips(folder, tmp_path):
@@ -140,7 +140,7 @@ def test_the_command_trains_it_and_its_export_is_open_clips(folder, tmp_path):
     arguments = ["finetune", "debias", "--base", str(folder), "--no-evaluate", "--out", str(out)]
     settings = [f"{name}={value}" for name, value in {**QUICK, "precision": "fp32"}.items()]
     result = CliRunner().invoke(app, [*arguments, *(part for setting in settings for part in ("--set", setting))])
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0, (result.exception, result.output)
     assert "context_length = 196" in result.output
     encoder = clipbias.load_model(str(out / "model"))
     assert (encoder.context_length, encoder.tokens.text_start) == (196, 0)
