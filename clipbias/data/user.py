@@ -263,7 +263,11 @@ def _hugging_face(
     except ImportError as error:
         raise UserError(f"{path} needs the datasets library: pip install datasets") from error
     try:
-        found = datasets.load_from_disk(str(source)) if isinstance(source, Path) else datasets.load_dataset(source)
+        found = (
+            datasets.load_from_disk(str(source))
+            if isinstance(source, Path)
+            else datasets.load_dataset(source, trust_remote_code=False)
+        )
     except Exception as error:
         # The library and the hub client raise many types; the user needs one line of any of them.
         raise UserError(

@@ -18,7 +18,7 @@ from clipbias.models.build import CLIP_MEAN, CLIP_STD, HEAD_WIDTH, VOCABULARY, C
 from clipbias.models.checkpoint import write_tensors
 from clipbias.models.encoder import ClipEncoder, Encoder, reads_clip_tokens
 from clipbias.models.layouts import State, compact_tokens, custom_to_openai, shape_of, to_longclip_layout
-from clipbias.models.openclip import CONFIG
+from clipbias.models.libraries.openclip_config import CONFIG
 from clipbias.models.tokenizer import OpenClipTokens
 from clipbias.provenance import source_state, versions
 

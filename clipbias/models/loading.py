@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,14 +20,17 @@ from clipbias.models.checkpoint import read_tensors, recognise, state_fingerprin
 from clipbias.models.encoder import ClipEncoder, Encoder, check_precision
 from clipbias.models.entry import PACKAGED, ModelEntry
 from clipbias.models.families import families
+from clipbias.models.hub import quiet
 from clipbias.models.layouts import shape_of
-from clipbias.models.openclip import CONFIG, LOCAL, PREFIX, load_openclip, quiet
+from clipbias.models.libraries.openclip import LOCAL, PREFIX, load_openclip
+from clipbias.models.libraries.openclip_config import CONFIG
 from clipbias.models.tokenizer import ClipTokens
 from clipbias.models.wrapped import WrappedEncoder
 from clipbias.registry import import_object
 
 log = logging.getLogger(__name__)
 WEIGHTS_VARIABLE = "CLIPBIAS_WEIGHTS"
+_OPENCLIP_OPTIONS = ("activation",)
 
 
 def load_model(
@@ -34,7 +38,7 @@ def load_model(
     weights: str | Path | None = None,
     device: str = "auto",
     precision: str = "fp32",
-    **options: object,
+    **options: Any,
 ) -> Encoder:
     """The encoder of a registered name, a checkpoint, an open_clip model, or a user's own.
 
@@ -58,7 +62,8 @@ def load_model(
     elif name.startswith(PREFIX):
         entry = ModelEntry("openclip", "", 0, 0, name)
     elif (Path(name) / CONFIG).is_file():
-        return load_openclip(Path(name).name, f"{LOCAL}{name}", weights, where, precision)
+        _refuse(options, name, known=_OPENCLIP_OPTIONS)
+        return load_openclip(Path(name).name, f"{LOCAL}{name}", weights, where, precision, **options)
     elif not Path(weights or name).exists() and ":" in name:
         entry = _user_function(name)
     elif not Path(weights or name).exists():
@@ -67,15 +72,15 @@ def load_model(
         _refuse(options, name)
         return _from_factory(entry, name, where, precision)
     if entry is not None and entry.family == "openclip":
-        _refuse(options, name)
-        return load_openclip(name, entry.source.removeprefix(PREFIX), weights, where, precision)
+        _refuse(options, name, known=_OPENCLIP_OPTIONS)
+        return load_openclip(name, entry.source.removeprefix(PREFIX), weights, where, precision, **options)
     path = Path(weights or name) if entry is None else find_weights(name, entry, weights)
     label = Path(name).stem if entry is None else name
     return _read_checkpoint(label, path, entry.family if entry else None, where, precision, options)
 
 
 def _read_checkpoint(
-    name: str, path: Path, family: str | None, device: torch.device, precision: str, options: dict[str, object]
+    name: str, path: Path, family: str | None, device: torch.device, precision: str, options: dict[str, Any]
 ) -> ClipEncoder:
     """The encoder of a checkpoint of one of the families; ``family`` None: whichever it is."""
     state = read_tensors(path)
@@ -118,7 +123,7 @@ def _read_checkpoint(
     )
 
 
-def _refuse(options: dict[str, object], what: str, known: Sequence[str] = ()) -> None:
+def _refuse(options: dict[str, Any], what: str, known: Sequence[str] = ()) -> None:
     for option in options:
         if option not in known:
             raise UserError(f"{what} has no option {option!r}; it takes {', '.join(known) or 'none'}")

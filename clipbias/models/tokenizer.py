@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from open_clip.tokenizer import SimpleTokenizer
 
 
+VOCABULARY_SIZE = 49_408
+
+
 class Tokens(Protocol):
     """Texts to ids [N, context_length], and their uncut lengths [N]."""
 

@@ -26,8 +26,17 @@ SOT, EOT, PAD = 49406, 49407, 0
 
 
 def is_causal(tower: TextTransformer) -> bool:
-    """Whether the tower is causal and pools at EOT, so that trimming is exact."""
-    return getattr(tower, "attn_mask", None) is not None and getattr(tower, "pool_type", "") in ("argmax", "eos")
+    """Whether the tower is causal and pools at EOT, so that trimming is exact.
+
+    CoCa's reads a class token behind everything instead; towers with other blocks than CLIP's compute otherwise.
+    """
+    if getattr(tower, "attn_mask", None) is None or getattr(tower, "pool_type", "") not in ("argmax", "eos"):
+        return False
+    plain = all(
+        type(block).__name__ == "ResidualAttentionBlock" and type(block.attn) is nn.MultiheadAttention
+        for block in tower.transformer.resblocks
+    )
+    return plain and getattr(tower, "cls_emb", None) is None
 
 
 def eot_positions(ids: Tensor) -> Tensor:
