@@ -159,4 +159,7 @@ def test_every_call_that_could_run_remote_code_says_no():
         if name == "load" and getattr(getattr(call.func, "value", None), "id", "") == "torch":
             given = {k.arg: k.value for k in call.keywords}
             assert getattr(given.get("weights_only"), "value", None) is True, f"{file}:{call.lineno}"
-        assert name not in {"exec", "eval", "create_model_and_transforms", "create_model"}, f"{file}:{call.lineno}"
+        if isinstance(call.func, ast.Name):
+            assert name not in {"exec", "eval", "compile", "__import__"}, f"{file}:{call.lineno}"
+        # open_clip reads a folder's settings itself there.
+        assert name not in {"create_model_and_transforms", "create_model", "get_tokenizer"}, f"{file}:{call.lineno}"
