@@ -11,7 +11,8 @@ from clipbias.finetune.loop import backward, start_state
 from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.runs import stretched_model
-from clipbias.models.build import ClipShape, build_clip, clip_transform
+from clipbias.models.build import ClipShape, build_clip
+from clipbias.models.preprocessing import clip_preprocessing
 
 SMALL = ClipShape(32, 48, 16, 64, 1, 64, 1, 77)
 
@@ -21,7 +22,7 @@ def start(recipe: Recipe) -> tuple[TrainModel, BatchMaker]:
     dataset = without_images(load_dataset("scenes", split="validation"), range(40, 1000))
     torch.manual_seed(0)
     model = stretched_model(build_clip(SMALL), recipe)
-    return model, BatchMaker(dataset, recipe, clip_transform(48), lambda caption: [caption])
+    return model, BatchMaker(dataset, recipe, clip_preprocessing(48), lambda caption: [caption])
 
 
 def gradients(model: TrainModel, batch: Batch, recipe: Recipe) -> tuple[dict[str, float], dict[str, torch.Tensor]]:

@@ -107,7 +107,7 @@ def build_dataset(
         raise UserError(f"{name}: no captions in {root}, split {split!r}")
     names = list(number)
     if not upright:
-        protocol += "; EXIF orientation ignored"
+        protocol += "; EXIF orientation ignored, RGB after resizing"
     return RetrievalDataset(
         name=name,
         split=split,

@@ -1,7 +1,9 @@
 """Image files that may come from anybody: found inside their folder, decoded within limits, checked in bulk.
 
-Orientation. The public evaluation code of the CLIP family opens files with Pillow and does not apply the
-EXIF orientation; a viewer does. Here images are upright unless ``upright=False`` is asked for.
+One rule. Images are turned upright by their EXIF orientation and converted to RGB before anything is resized, in data
+sets and in ``Encoder.encode_images`` alike. The public evaluation code of CLIP-style models does neither: it opens
+files with Pillow, ignores the orientation, and converts after resizing, which differs for palettes and transparency.
+The option ``upright=False`` of every data set is the authors' way.
 """
 
 from __future__ import annotations
@@ -153,7 +155,7 @@ class FileImages:
     follow_links: bool = False
 
     def __call__(self, index: int) -> Image.Image:
-        return open_image(inside(self.root, self.names[index], self.follow_links), self.upright)
+        return open_image(inside(self.root, self.names[index], self.follow_links), self.upright, rgb=self.upright)
 
     def check(self, index: int) -> None:
         """Raise what ``self(index)`` would raise, at the cost of a reduced decoding."""
@@ -169,7 +171,7 @@ class FileImages:
                 found = hashlib.file_digest(file, "blake2b").digest()
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-        return content_key(found, bytes([self.upright]))
+        return content_key(found, b"upright" if self.upright else b"as the file has it")
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,7 @@ class _ShardImages:
 
     def __call__(self, index: int) -> Image.Image:
         data, label = self._bytes(index)
-        return open_image(data, self.upright, label)
+        return open_image(data, self.upright, label, rgb=self.upright)
 
     def check(self, index: int) -> None:
         """Raise what ``self(index)`` would raise, at the cost of a reduced decoding."""
@@ -194,7 +194,7 @@ class _ShardImages:
 
     def key(self, index: int) -> bytes:
         """See `clipbias.data.images.FileImages.key`."""
-        return content_key(self._bytes(index)[0].getvalue(), bytes([self.upright]))
+        return content_key(self._bytes(index)[0].getvalue(), b"upright" if self.upright else b"as the file has it")
 
 
 def _shards(path: str, shards: Sequence[Path], upright: bool) -> RetrievalDataset:
@@ -285,7 +285,7 @@ def _hugging_face(
         from PIL import ImageOps
 
         picture = found[index][image]
-        return (ImageOps.exif_transpose(picture) if upright else picture).convert("RGB")
+        return ImageOps.exif_transpose(picture).convert("RGB") if upright else picture
 
     def pairs() -> Iterator[Pair]:
         for number, texts in enumerate(found[caption]):

@@ -14,11 +14,12 @@ from clipbias.files import write_text
 from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.train import last_metrics
-from clipbias.models.build import CLIP_MEAN, CLIP_STD, HEAD_WIDTH, VOCABULARY, ClipShape
+from clipbias.models.build import HEAD_WIDTH, VOCABULARY, ClipShape
 from clipbias.models.checkpoint import write_tensors
 from clipbias.models.encoder import ClipEncoder, Encoder, reads_clip_tokens
 from clipbias.models.layouts import State, compact_tokens, custom_to_openai, shape_of, to_longclip_layout
 from clipbias.models.libraries.openclip_config import CONFIG
+from clipbias.models.preprocessing import CLIP_MEAN, CLIP_STD
 from clipbias.models.tokenizer import OpenClipTokens
 from clipbias.provenance import source_state, versions
 

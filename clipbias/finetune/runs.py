@@ -17,9 +17,9 @@ from clipbias.finetune.positions import stretch_positions
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.train import Progress, train, training_pixels
 from clipbias.finetune.validation import hold_out, validation_recall
-from clipbias.models.build import clip_transform
 from clipbias.models.encoder import ClipEncoder
 from clipbias.models.nano import NANO_SHAPE, nano_clip
+from clipbias.models.preprocessing import clip_preprocessing
 from clipbias.models.tokenizer import ClipTokens, Tokens
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def pretrain_nano(recipe: Recipe, out: Path, resume: bool = False, progress: Pro
     def short_variant(index: int, epoch: int) -> str:
         return web_caption(sample_scene("train", index), epoch)
 
-    maker = BatchMaker(dataset, recipe, clip_transform(NANO_SHAPE.image_size), _no_splitter, short_variant)
+    maker = BatchMaker(dataset, recipe, clip_preprocessing(NANO_SHAPE.image_size), _no_splitter, short_variant)
     torch.manual_seed(recipe.seed)
     clip = nano_clip()
     _keep_seen_tokens(clip, maker)

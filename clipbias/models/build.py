@@ -1,24 +1,18 @@
-"""Building open_clip's modules for OpenAI-style checkpoints, and the transform that goes with them."""
+"""Building open_clip's modules for OpenAI-style checkpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from torch import Tensor
 
 if TYPE_CHECKING:
     from open_clip.model import CustomTextCLIP
-    from PIL import Image
 
 VOCABULARY = 49_408
 HEAD_WIDTH = 64
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True)
@@ -60,29 +54,3 @@ def build_clip(shape: ClipShape, meta: bool = False) -> CustomTextCLIP:
     )
     with torch.device("meta") if meta else nullcontext():
         return CustomTextCLIP(shape.embed_dim, vision, text, quick_gelu=True)
-
-
-def clip_transform(size: int, square: bool = False) -> Callable[[Image.Image], Tensor]:
-    """OpenAI CLIP's image transform: bicubic resize of the shorter side, centre crop, CLIP mean and std.
-
-    Args:
-        size: side in pixels.
-        square: resize both sides instead, without cropping (FG-CLIP).
-    """
-    from torchvision.transforms import functional as tv
-
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
-
-    def transform(image: Image.Image) -> Tensor:
-        if square:
-            image = image.convert("RGB")
-        if image.size != (size, size):
-            bicubic = tv.InterpolationMode.BICUBIC
-            image = tv.resize(image, [size, size] if square else size, interpolation=bicubic)
-            image = tv.center_crop(image, [size, size])
-        # CLIP's authors convert after resizing: for images with a palette the two orders differ.
-        image = image.convert("RGB")
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
-        return (pixels - mean) / std
-
-    return transform

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from clipbias.ahead import prefetched
 from clipbias.errors import UserError
+from clipbias.models.identity import with_fingerprint
+from clipbias.models.preprocessing import Preprocessing
 from clipbias.models.tokenizer import ClipTokens, Tokens
 from clipbias.models.towers import causal_features, eot_positions, is_causal
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 # On the CPU small batches stay in the cache and waste less on the spread of lengths (benchmarks/suite.py text).
 _TEXT_TOKENS = {"cpu": 1024, "cuda": 65_536}
 _IMAGES = 128
+_PATHS = "upright by EXIF, RGB"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -52,6 +55,29 @@ class Encoder(ABC):
     context_length: int
     embed_dim: int
     vouched: bool = True
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides a feature, as plain JSON values, with one ``fingerprint`` of it all.
+
+        ``weights`` (digest), ``images`` (preprocessing), ``tokens`` (vocabulary, cleaning, length, special words),
+        ``options``, ``context_length``, ``precision``, ``device``.
+        """
+        return with_fingerprint(
+            {
+                "weights": self.fingerprint,
+                "images": {},
+                "tokens": {},
+                "options": dict(self.options),
+                "context_length": self.context_length,
+                "precision": self.precision,
+                "device": self.device.type,
+                **self._parts(),
+            }
+        )
+
+    def _parts(self) -> dict[str, Any]:
+        """What an encoder adds to its `identity`."""
+        return {}
 
     @abstractmethod
     def tokenize(self, texts: Sequence[str]) -> Tensor:
@@ -93,7 +119,6 @@ class ClipEncoder(Encoder):
         module: open_clip ``CustomTextCLIP``.
         transform: PIL image -> pixels [3, H, W].
         tokens: the tokenizer.
-        image_size: H and W.
         config: what open_clip builds it from (``model_cfg`` and ``preprocess_cfg``), where open_clip built it.
     """
 
@@ -102,9 +127,8 @@ class ClipEncoder(Encoder):
         name: str,
         family: str,
         module: CustomTextCLIP,
-        transform: Callable[[Image.Image], Tensor],
+        transform: Preprocessing,
         tokens: Tokens,
-        image_size: int,
         fingerprint: str,
         options: Mapping[str, str],
         device: torch.device,
@@ -115,7 +139,6 @@ class ClipEncoder(Encoder):
         self.family = family
         self.module = module.eval().requires_grad_(False)
         self.transform = transform
-        self.image_size = image_size
         self.fingerprint = fingerprint
         self.options = options
         self.device = device
@@ -126,6 +149,9 @@ class ClipEncoder(Encoder):
         # Trimming is exact only where nothing behind EOT is seen and EOT is CLIP's.
         self._trim = isinstance(tokens, ClipTokens) and is_causal(module.text)
         self.embed_dim = int(self._run(module.encode_text, tokens([""])).shape[1])
+
+    def _parts(self) -> dict[str, Any]:
+        return {"images": self.transform.record() | {"paths": _PATHS}, "tokens": self.tokens.record()}
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """See `Encoder.tokenize`."""
@@ -223,7 +249,7 @@ def reads_clip_tokens(encoder: object) -> TypeGuard[ClipEncoder]:
 
 
 def opened(image: Image.Image | str | Path) -> Image.Image:
-    """The image; a path is read as the families' authors do: in its own mode, not turned by its EXIF orientation.
+    """The image; a path is read as data sets read theirs: turned upright by its EXIF orientation, and as RGB.
 
     Raises:
         UserError: a path that is no readable image.
@@ -231,7 +257,7 @@ def opened(image: Image.Image | str | Path) -> Image.Image:
     if isinstance(image, (str, Path)):
         from clipbias.data.images import open_image
 
-        return open_image(Path(image), upright=False, rgb=False)
+        return open_image(Path(image))
     return image
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from clipbias.errors import UserError
-from clipbias.models.build import build_clip, clip_transform
+from clipbias.models.build import build_clip
 from clipbias.models.catalogue import MODELS
 from clipbias.models.checkpoint import read_tensors, recognise, state_fingerprint
 from clipbias.models.encoder import ClipEncoder, Encoder, check_precision
@@ -24,6 +24,7 @@ from clipbias.models.hub import quiet
 from clipbias.models.layouts import shape_of
 from clipbias.models.libraries.openclip import LOCAL, PREFIX, load_openclip
 from clipbias.models.libraries.openclip_config import CONFIG
+from clipbias.models.preprocessing import clip_preprocessing
 from clipbias.models.tokenizer import ClipTokens
 from clipbias.models.wrapped import WrappedEncoder
 from clipbias.registry import import_object
@@ -113,9 +114,8 @@ def _read_checkpoint(
         name=name,
         family=found,
         module=module.to(device),
-        transform=clip_transform(shape.image_size, reader.SQUARE),
+        transform=clip_preprocessing(shape.image_size, reader.SQUARE),
         tokens=ClipTokens(shape.context_length),
-        image_size=shape.image_size,
         fingerprint=state_fingerprint(state, used),
         options=used,
         device=device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clipbias.models.identity import digest
 from clipbias.models.towers import EOT, PAD, SOT
 
 if TYPE_CHECKING:
@@ -46,12 +48,23 @@ class Tokens(Protocol):
         """The same tokenizer at another context length."""
         ...
 
+    def record(self) -> dict[str, Any]:
+        """What decides ids, as plain JSON values."""
+        ...
+
 
 @lru_cache(maxsize=1)
 def _bpe() -> SimpleTokenizer:
     from open_clip.tokenizer import SimpleTokenizer
 
     return SimpleTokenizer()
+
+
+@lru_cache(maxsize=1)
+def _bpe_digest() -> str:
+    bpe = _bpe()
+    merges = sorted(bpe.bpe_ranks, key=bpe.bpe_ranks.__getitem__)
+    return digest(*(" ".join(pair) for pair in merges))
 
 
 _PLAIN = str.maketrans("\u2018\u2019\u201c\u201d\n", "''\"\" ")
@@ -110,6 +123,28 @@ class ClipTokens:
         """The same tokenizer at another context length."""
         return ClipTokens(context_length)
 
+    def record(self) -> dict[str, Any]:
+        """See `Tokens.record`."""
+        return {
+            "kind": "CLIP byte-pair encoding",
+            "vocabulary": _bpe_digest(),
+            "cleaning": "ftfy, html unescape, white space, lower case",
+            "special_words": "plain text",
+            "length": self.context_length,
+            "pad": PAD,
+            "truncation": "cut, end of text kept last",
+        }
+
+
+def _tokenizer_digest(tokenizer: Any) -> str:
+    """A digest of a Hugging Face tokenizer: of its whole pipeline, or of its vocabulary where it has none."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return digest(*(f"{token} {number}" for token, number in sorted(tokenizer.get_vocab().items())))
+    # What a call leaves behind (the last padding and truncation) is not the tokenizer's.
+    pipeline = json.loads(backend.to_str()) | {"padding": None, "truncation": None}
+    return digest(json.dumps(pipeline, sort_keys=True))
+
 
 class OpenClipTokens:
     """A tokenizer that open_clip chose for a model (SigLIP's, for instance), used as open_clip uses it."""
@@ -136,6 +171,22 @@ class OpenClipTokens:
     def at(self, context_length: int) -> OpenClipTokens:
         """The same tokenizer at another context length."""
         return OpenClipTokens(self._tokenizer, context_length)
+
+    def record(self) -> dict[str, Any]:
+        """See `Tokens.record`."""
+        inner, outer = self._tokenizer.tokenizer, self._tokenizer
+        return {
+            "kind": type(inner).__name__,
+            "vocabulary": _tokenizer_digest(inner),
+            "cleaning": outer.clean_fn.__name__.strip("_"),
+            "special_words": "as the tokenizer reads them",
+            "length": self.context_length,
+            "pad": inner.pad_token_id,
+            "padding": "to the full length",
+            "truncation": f"{inner.truncation_side} side cut",
+            "mode": getattr(outer, "tokenizer_mode", ""),
+            "strip_sep_token": getattr(outer, "strip_sep_token", False),
+        }
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files, which open_clip reads from a model's folder."""

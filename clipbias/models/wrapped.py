@@ -80,6 +80,9 @@ class WrappedEncoder(Encoder):
             lambda part: self.model.encode_images([opened(i).convert("RGB") for i in part]), images, batch_size
         )
 
+    def _parts(self) -> dict[str, Any]:
+        return {"images": {"paths": "upright by EXIF, RGB"}, "tokens": {"kind": "the model's own"}}
+
     def _own(self, function: str) -> Callable[[Any], Any]:
         own = getattr(self.model, function, None)
         if own is None:

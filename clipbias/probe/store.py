@@ -39,8 +39,7 @@ def space_of(encoder: Encoder, kind: str) -> str:
     """The name of the space of an encoder's "images" or "texts"; "" where nothing vouches for its weights."""
     if not encoder.vouched:
         return ""
-    model = [encoder.name, encoder.family, encoder.fingerprint, dict(encoder.options)]
-    facts = [*model, encoder.precision, encoder.device.type, versions(), kind]
+    facts = [encoder.identity()["fingerprint"], versions(), kind]
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
     return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', encoder.name)[-40:]}-{kind}-{name}"
 

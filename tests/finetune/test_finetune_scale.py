@@ -28,7 +28,7 @@ from clipbias.finetune.recipes import DEBIAS, LONGCLIP
 from clipbias.finetune.runs import stretched_model
 from clipbias.finetune.train import train
 from clipbias.finetune.validation import hold_out, validation_recall
-from clipbias.models.build import clip_transform
+from clipbias.models.preprocessing import clip_preprocessing
 from clipbias.probe.metrics import rank_both
 
 ROOT = Path(__file__).parents[2]
@@ -212,7 +212,7 @@ def test_what_is_held_out_is_not_trained_on_and_measured_as_by_the_probes(tmp_pa
     wanted = rank_both(*features, dataset.caption_image)
     recipe = DEBIAS.override(context_length=248)
     model = stretched_model(clipbias.load_model("nano-longclip").module, recipe)
-    maker = BatchMaker(dataset, recipe, clip_transform(48), lambda caption: [caption])
+    maker = BatchMaker(dataset, recipe, clip_preprocessing(48), lambda caption: [caption])
     found = validation_recall(model, maker, recipe)
     assert found == {f"validation_{w}_recall@1": np.mean(wanted[w].rank == 1) for w in ("t2i", "i2t")}
     assert model.training and found["validation_t2i_recall@1"] > 0.9

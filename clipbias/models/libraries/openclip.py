@@ -23,6 +23,7 @@ from clipbias.models.hub import hub_file, quiet, split_revision
 from clipbias.models.libraries.folder import checked
 from clipbias.models.libraries.openclip_config import CONFIG, Folder, Model, Preprocess, arguments, read_folder_config
 from clipbias.models.libraries.openclip_text import open_clip_tokens, text_encoder
+from clipbias.models.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from open_clip.model import CustomTextCLIP
@@ -167,22 +168,20 @@ def load_openclip(
     except ImportError as error:
         raise UserError(f"{name} needs a package that is not here ({error}); pip install 'clipbias[siglip]'") from error
     module.load_state_dict(state)
-    size = module.visual.image_size
-    preprocess = plan.preprocess.model_dump() | {"size": size}
+    preprocess = _preprocessing(plan.preprocess, module.visual.image_size)
     return ClipEncoder(
         name=name,
         family="openclip",
         module=module.float().to(device),
-        transform=_transform(preprocess),
+        transform=preprocess,
         tokens=tokens,
-        image_size=size[0] if isinstance(size, tuple) else size,
         fingerprint=state_fingerprint(module.state_dict(), {}),
         options={"activation": ACTIVATIONS[quick_gelu]},
         device=device,
         precision=precision,
         config={
             "model_cfg": arguments(plan.model) | {"quick_gelu": quick_gelu, "custom_text": True},
-            "preprocess_cfg": preprocess,
+            "preprocess_cfg": plan.preprocess.model_dump() | {"size": list(preprocess.size)},
         },
     )
 
@@ -268,7 +267,14 @@ def _fitted(path: Path, module: CustomTextCLIP, name: str) -> dict[str, Tensor]:
     return state
 
 
-def _transform(preprocess: dict[str, Any]) -> Callable[[Any], Tensor]:
-    from open_clip.transform import PreprocessCfg, image_transform_v2
-
-    return image_transform_v2(PreprocessCfg(**preprocess), is_train=False)
+def _preprocessing(given: Preprocess, size: int | tuple[int, int]) -> Preprocessing:
+    """As open_clip: the tower's own size, the rest from the configuration."""
+    return Preprocessing(
+        size=(size, size) if isinstance(size, int) else (size[0], size[1]),
+        resize=given.resize_mode,
+        # open_clip's training may draw the interpolation; evaluation is bicubic then.
+        interpolation="bilinear" if given.interpolation == "bilinear" else "bicubic",
+        mean=given.mean,
+        std=given.std,
+        fill=given.fill_color,
+    )

@@ -1,0 +1,74 @@
+"""Images to pixels, by a record that says how, so that a result can name it and two models can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+Colour = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """An image transform: PIL image -> float32 pixels [3, H, W].
+
+    Attributes:
+        size: H and W in pixels.
+        resize: "shortest" (shorter side, then centre crop), "longest" (longer side, then padded) or "squash".
+        interpolation: "bicubic" or "bilinear".
+        mean, std: of the colour channels, on a scale of 0 to 1.
+        fill: of the padding, 0 to 255.
+        rgb: when an image of another mode becomes RGB: "last" (after resizing, as OpenAI's and open_clip's code) or
+            "first" (before).
+    """
+
+    size: tuple[int, int]
+    resize: Literal["shortest", "longest", "squash"] = "shortest"
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    mean: Colour = CLIP_MEAN
+    std: Colour = CLIP_STD
+    fill: int = 0
+    rgb: Literal["first", "last"] = "last"
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Pixels [3, H, W] of one image."""
+        if self.rgb == "first":
+            image = image.convert("RGB")
+        if image.size != self.size[::-1]:
+            image = self._resized(image)
+        # Images with a palette or with transparency differ between the two orders.
+        image = image.convert("RGB")
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
+        return (pixels - mean) / std
+
+    @cached_property
+    def _resized(self) -> Callable[[Image.Image], Image.Image]:
+        from open_clip.transform import PreprocessCfg, image_transform_v2
+        from torchvision.transforms import Compose
+
+        config = PreprocessCfg(
+            size=self.size, interpolation=self.interpolation, resize_mode=self.resize, fill_color=self.fill
+        )
+        # open_clip's own steps, up to its conversion to RGB and to a tensor.
+        return Compose(image_transform_v2(config, is_train=False).transforms[:-3])
+
+    def record(self) -> dict[str, Any]:
+        """The attributes as plain JSON values."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+def clip_preprocessing(side: int, square: bool = False) -> Preprocessing:
+    """OpenAI CLIP's; ``square``: both sides resized without cropping, RGB first (FG-CLIP)."""
+    return Preprocessing((side, side), "squash", rgb="first") if square else Preprocessing((side, side))
