@@ -1,0 +1,85 @@
+"""`clipbias published`: numbers that others reported, with their sources."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from clipbias.results.published import Published
+
+
+def register(app: typer.Typer) -> None:
+    """Add the subcommand."""
+
+    @app.command()
+    def published(
+        data: Annotated[str, typer.Option(help="Of one data set, e.g. docci.")] = "",
+        model: Annotated[str, typer.Option(help="Of one model, e.g. longclip-b16 or himo-clip.")] = "",
+        as_json: Annotated[bool, typer.Option("--json", help="JSON output: every number, all columns.")] = False,
+        as_csv: Annotated[bool, typer.Option("--csv", help="CSV output: every number, all columns.")] = False,
+        markdown: Annotated[bool, typer.Option("--markdown", help="The page docs/published.md.")] = False,
+    ) -> None:
+        """Show published numbers, and where sources differ on the same weights."""
+        from dataclasses import asdict
+
+        from clipbias.cli.console import print_json
+        from clipbias.errors import UserError
+        from clipbias.results.published import chosen, conflicts, csv_text, read_published
+        from clipbias.results.published_page import page
+
+        everything = read_published()
+        numbers = chosen(everything, data, model)
+        if not numbers:
+            known = sorted({n.dataset for n in everything} if data else {n.registered or n.model for n in everything})
+            asked = " on ".join(part for part in (model, data) if part)
+            raise UserError(f"no published number of {asked} is known here; there are numbers of {', '.join(known)}")
+        if as_json:
+            print_json([asdict(n) for n in numbers])
+        elif as_csv:
+            print(csv_text(numbers), end="")
+        elif markdown:
+            print(page(numbers), end="")
+        else:
+            _print(numbers, conflicts(numbers))
+
+
+def _print(numbers: list[Published], differing: list[list[Published]]) -> None:
+    """R@1 on whole captions as a table a data set; then every other number; then what differs."""
+    from itertools import groupby
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from clipbias.results.published import lines
+
+    console = Console()
+    width = console.width if console.is_terminal else 200
+    console = Console(width=width, markup=False, highlight=False, emoji=False)
+    for data, group in groupby(lines(numbers), key=lambda line: line[0]):
+        table = Table(title=f"{data}, R@1 %", title_justify="left", box=None, padding=(0, 1), pad_edge=False)
+        for column in ("model", "backbone"):
+            table.add_column(column, no_wrap=True)
+        for column in ("T2I", "I2T"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for column in ("protocol", "source", "ran by"):
+            table.add_column(column)
+        for line in group:
+            table.add_row(*line[1:])
+        console.print(table)
+        console.print()
+    others = [n for n in numbers if (n.metric, n.condition) != ("recall@1", "") or not n.direction]
+    if others:
+        console.print("other measures")
+    for n in others:
+        what = ", ".join(part for part in (n.direction.upper(), n.metric, n.condition) if part)
+        console.print(f"  {n.registered or n.model} {n.backbone} {n.dataset}: {what} {n.shown}  [{n.cited}]")
+    if differing:
+        console.print("\nsources that differ on the same weights")
+    for group in differing:
+        n = group[0]
+        what = ", ".join(part for part in (n.direction.upper(), n.metric, n.condition) if part)
+        console.print(f"  {n.registered or n.model} {n.backbone}, {n.dataset}, {what}")
+        for n in group:
+            console.print(f"    {n.shown:>8}  {n.protocol}  [{n.cited}; {n.ran_by}]{' ' + n.note if n.note else ''}")
