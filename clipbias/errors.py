@@ -1,4 +1,4 @@
-"""The one exception type that means "the user can mend this"."""
+"""The one exception type that means "the user can fix this"."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ class UserError(Exception):
 
     The command line prints the message without a traceback and exits with code 2.
     """
+
+
+class NotApplicable(UserError):
+    """A part of a probe that this model or data cannot answer; the other parts still can."""
 
 
 class CheckFailed(Exception):

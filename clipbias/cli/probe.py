@@ -51,7 +51,7 @@ def register(app: typer.Typer) -> None:
         from clipbias.cli.console import pairs, print_json, progress_bar
         from clipbias.cli.data import DATA_OPTIONS
         from clipbias.data.loading import default_dataset_name, load_dataset
-        from clipbias.errors import UserError
+        from clipbias.errors import NotApplicable, UserError
         from clipbias.models.loading import load_model
         from clipbias.probe.distributed import local_device, process_group, serve, shared
         from clipbias.probe.runner import Session, run_probe
@@ -98,7 +98,8 @@ def register(app: typer.Typer) -> None:
                         try:
                             folders.append(run_probe(session, p, out, command))
                         except UserError as error:
-                            if "all" not in names:
+                            left_out = isinstance(error, NotApplicable) and len(probes) > 1
+                            if "all" not in names and not left_out:
                                 raise
                             print(f"skipped {p.name}: {error}", file=sys.stderr)
                 for folder in folders:

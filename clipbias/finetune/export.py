@@ -19,8 +19,8 @@ from clipbias.models.checkpoint import write_tensors
 from clipbias.models.encoder import ClipEncoder, Encoder, reads_clip_tokens
 from clipbias.models.layouts import State, compact_tokens, custom_to_openai, shape_of, to_longclip_layout
 from clipbias.models.libraries.openclip_config import CONFIG
+from clipbias.models.libraries.tokens import HubTokens
 from clipbias.models.preprocessing import CLIP_MEAN, CLIP_STD
-from clipbias.models.tokenizer import OpenClipTokens
 from clipbias.provenance import source_state, versions
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def write_openclip(module: CustomTextCLIP, folder: Path, source: ClipEncoder | N
         config = copy.deepcopy(dict(source.config))
         length = getattr(module.text, "context_length", source.context_length)
         config["model_cfg"]["text_cfg"]["context_length"] = length
-        if isinstance(source.tokens, OpenClipTokens):
+        if isinstance(source.tokens, HubTokens):
             source.tokens.save(folder)
     # Last, because a folder with it counts as a model.
     write_text(folder / CONFIG, json.dumps(config, indent=1) + "\n")

@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipbias.ahead import prefetched
-from clipbias.errors import UserError
+from clipbias.errors import NotApplicable, UserError
 from clipbias.models.identity import with_fingerprint
 from clipbias.models.preprocessing import Preprocessing
 from clipbias.models.tokenizer import ClipTokens, Tokens
+from clipbias.models.tower import TextTower
 from clipbias.models.towers import causal_features, eot_positions, is_causal
 
 if TYPE_CHECKING:
@@ -102,6 +103,14 @@ class Encoder(ABC):
         Raises:
             UserError: a path that is no readable image.
         """
+
+    def text_tower(self) -> TextTower:
+        """The text tower, for probes that look into it or change token ids.
+
+        Raises:
+            NotApplicable: nothing is known of it.
+        """
+        raise NotApplicable(f"{self.name}: nothing is known of its text tower, only what it makes of whole texts")
 
     def compile(self) -> None:
         """Let ``torch.compile`` make the towers faster, at the cost of a minute at the first batch.
@@ -207,6 +216,12 @@ class ClipEncoder(Encoder):
             batch = torch.stack(list(islice(pixels, size)))
             out[start : start + len(batch)] = self._run(self.module.encode_image, batch)
         return out
+
+    def text_tower(self) -> TextTower:
+        """See `Encoder.text_tower`."""
+        from clipbias.models.libraries.openclip_tower import OpenClipTower
+
+        return OpenClipTower(self.name, self.module.text, self.tokens, self.encode_token_ids, self.device)
 
     def compile(self) -> None:
         """See `Encoder.compile`. Towers whose inputs have one shape are: images, and texts that are not trimmed."""

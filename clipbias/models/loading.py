@@ -115,7 +115,7 @@ def _read_checkpoint(
         family=found,
         module=module.to(device),
         transform=clip_preprocessing(shape.image_size, reader.SQUARE),
-        tokens=ClipTokens(shape.context_length),
+        tokens=ClipTokens(shape.context_length, getattr(reader, "CLEANING", "openai")),
         fingerprint=state_fingerprint(state, used),
         options=used,
         device=device,

@@ -1,43 +1,68 @@
-"""Tokenizers: CLIP's byte-pair encoding with a stated truncation rule, and open_clip's other ones."""
+"""The contract of tokenizers, and CLIP's byte-pair encoding with a stated truncation rule."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import chain
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from clipbias.errors import NotApplicable
 from clipbias.models.identity import digest
+from clipbias.models.spans import original_spans
 from clipbias.models.towers import EOT, PAD, SOT
 
 if TYPE_CHECKING:
     from open_clip.tokenizer import SimpleTokenizer
 
-
 VOCABULARY_SIZE = 49_408
 
 
 class Tokens(Protocol):
-    """Texts to ids [N, context_length], and their uncut lengths [N]."""
+    """Texts to ids, in two steps: the ids of a text alone, and rows of ids with special tokens and padding.
+
+    A special token's own spelling in a text is plain text: no caption is cut by what is written in it.
+    """
 
     @property
     def context_length(self) -> int:
         """Positions of a row of ids."""
         ...
 
-    def __call__(self, texts: Sequence[str]) -> Tensor:
-        """LongTensor [N, context_length]."""
-        ...
-
     @property
     def text_start(self) -> int:
         """Position of a text's first token: 1 behind a start token, 0 where there is none."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """Most tokens of a text that fit into a row, special tokens not counted."""
+        ...
+
+    def ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """Each text's own tokens, uncut, without special tokens."""
+        ...
+
+    def spans(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Start and end [n, 2] in its text of each of a text's `ids`."""
+        ...
+
+    def pack(self, ids: Sequence[Sequence[int]], pads: int = 0) -> Tensor:
+        """Rows [N, context_length] of texts' own ids; ``pads`` pads stand before the text.
+
+        Raises:
+            NotApplicable: so many pads leave no place for the text.
+        """
+        ...
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """LongTensor [N, context_length] of texts; one too long is cut."""
         ...
 
     def lengths(self, texts: Sequence[str]) -> np.ndarray:
@@ -53,6 +78,20 @@ class Tokens(Protocol):
         ...
 
 
+def require_room(context_length: int, special: int, pads: int) -> int:
+    """Places left for a text.
+
+    Raises:
+        NotApplicable: none.
+    """
+    room = context_length - special - pads
+    if pads and room < 1:
+        raise NotApplicable(
+            f"{pads} pads and {special} special tokens leave no place for a text in {context_length} positions"
+        )
+    return max(0, room)
+
+
 @lru_cache(maxsize=1)
 def _bpe() -> SimpleTokenizer:
     from open_clip.tokenizer import SimpleTokenizer
@@ -61,44 +100,97 @@ def _bpe() -> SimpleTokenizer:
 
 
 @lru_cache(maxsize=1)
+def _pattern() -> Any:
+    import regex
+
+    # CLIP's own without its special words, which are plain text here.
+    return regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE)
+
+
+@lru_cache(maxsize=1)
 def _bpe_digest() -> str:
-    bpe = _bpe()
-    merges = sorted(bpe.bpe_ranks, key=bpe.bpe_ranks.__getitem__)
+    merges = sorted(_bpe().bpe_ranks, key=_bpe().bpe_ranks.__getitem__)
     return digest(*(" ".join(pair) for pair in merges))
 
 
+Cleaning = Literal["openai", "huggingface"]
+# Unicode's white space; Python's str.split() also takes four control characters for it.
+_SPACE = re.compile("[\t-\r\x85 \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
 _PLAIN = str.maketrans("\u2018\u2019\u201c\u201d\n", "''\"\" ")
 
 
-@lru_cache(maxsize=1 << 16)
-def _token_ids(text: str) -> tuple[int, ...]:
-    # Kept, because a run tokenises the same texts for every model, and once more to count what is cut.
-    bpe = _bpe()
+def _clean_openai(text: str) -> str:
     straight = text.translate(_PLAIN)
     # All that ftfy and html change in such a text is its quotes; they cost more than all the rest.
     plain = straight.isascii() and straight.isprintable() and "&" not in straight
-    clean = " ".join(straight.split()).lower() if plain else bpe.clean_fn(text)
-    return tuple(chain.from_iterable(map(_piece_ids, bpe.pat.findall(clean))))
+    return " ".join(straight.split()).lower() if plain else _bpe().clean_fn(text)
+
+
+def _clean_huggingface(text: str) -> str:
+    # A sign at a time, as the tokenizers library: Python's lower() looks at a whole word for the Greek sigma.
+    return _SPACE.sub(" ", "".join(map(str.lower, unicodedata.normalize("NFC", text))))
+
+
+_CLEAN: dict[str, Callable[[str], str]] = {"openai": _clean_openai, "huggingface": _clean_huggingface}
+_CLEANING_WORDS = {
+    "openai": "ftfy, html unescape, white space, lower case",
+    "huggingface": "NFC, white space, lower case",
+}
 
 
 @lru_cache(maxsize=1 << 16)
-def _piece_ids(piece: str) -> tuple[int, ...]:
-    """Ids of one piece of the pattern (a word, a digit, punctuation); captions are made of few distinct ones."""
+def _token_ids(text: str, cleaning: str) -> tuple[int, ...]:
+    # Kept, because a run tokenises the same texts for every model, and once more to count what is cut.
+    pieces = _pattern().findall(_CLEAN[cleaning](text))
+    return tuple(chain.from_iterable(ids for ids, _ in map(_piece, pieces)))
+
+
+@lru_cache(maxsize=1 << 16)
+def _piece(piece: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Ids of one piece of the pattern (a word, a digit, punctuation), and where each ends in bytes.
+
+    Captions are made of few distinct pieces.
+    """
     bpe = _bpe()
     letters = "".join(bpe.byte_encoder[byte] for byte in piece.encode("utf-8"))
-    return tuple(bpe.encoder[part] for part in bpe.bpe(letters).split(" "))
+    parts = bpe.bpe(letters).split(" ")
+    ends = np.cumsum([len(part.removesuffix("</w>")) for part in parts])
+    return tuple(bpe.encoder[part] for part in parts), tuple(int(end) for end in ends)
 
 
-def clip_token_lists(texts: Sequence[str]) -> list[tuple[int, ...]]:
-    """Token ids of each text without SOT and EOT, uncut (ftfy, html unescape, lower case, CLIP BPE)."""
-    return [_token_ids(text) for text in texts]
+def _clip_spans(text: str, cleaning: str) -> np.ndarray:
+    """Start and end [n, 2] in ``text`` of each of its tokens."""
+    cleaned = _CLEAN[cleaning](text)
+    out: list[tuple[int, int]] = []
+    for match in _pattern().finditer(cleaned):
+        piece, (begin, _) = match.group(), match.span()
+        # The character that each byte belongs to.
+        owner = [n for n, sign in enumerate(piece) for _ in sign.encode("utf-8")]
+        before = 0
+        for end in _piece(piece)[1]:
+            out.append((begin + owner[before], begin + owner[end - 1] + 1))
+            before = end
+    return original_spans(np.array(out, dtype=np.int64).reshape(-1, 2), cleaned, text, _CLEAN[cleaning])
 
 
-def pack_ids(tokens: Sequence[Sequence[int]], context_length: int, n_pre: int = 0) -> Tensor:
-    """``[SOT, PAD * n_pre, text, EOT, PAD...]``, LongTensor [N, context_length]; a text too long is cut before EOT."""
-    out = torch.full((len(tokens), context_length), PAD, dtype=torch.long)
+def clip_token_lists(texts: Sequence[str], cleaning: Cleaning = "openai") -> list[tuple[int, ...]]:
+    """CLIP's token ids of each text without SOT and EOT, uncut.
+
+    ``cleaning``: "openai" (ftfy, html unescape, lower case) or "huggingface" (NFC, lower case).
+    """
+    return [_token_ids(text, cleaning) for text in texts]
+
+
+def pack_ids(tokens: Sequence[Sequence[int]], context_length: int, n_pre: int = 0, pad: int = PAD) -> Tensor:
+    """``[SOT, PAD * n_pre, text, EOT, pad...]``, LongTensor [N, context_length]; a text too long is cut before EOT.
+
+    Raises:
+        NotApplicable: so many pads leave no place for the text.
+    """
+    room = require_room(context_length, 2, n_pre)
+    out = torch.full((len(tokens), context_length), pad, dtype=torch.long)
     for row, ids in zip(out, tokens, strict=True):
-        kept = ids[: max(0, context_length - 2 - n_pre)]
+        kept = ids[:room]
         row[: len(kept) + n_pre + 2] = torch.tensor([SOT, *[PAD] * n_pre, *kept, EOT])
     return out
 
@@ -108,86 +200,52 @@ class ClipTokens:
 
     text_start = 1
 
-    def __init__(self, context_length: int) -> None:
+    def __init__(self, context_length: int, cleaning: Cleaning = "openai") -> None:
+        """``cleaning``: as OpenAI's and open_clip's code, or as Hugging Face's, which also pads with EOT."""
         self.context_length = context_length
+        self.cleaning = cleaning
+
+    @property
+    def room(self) -> int:
+        """See `Tokens.room`."""
+        return max(0, self.context_length - 2)
+
+    def ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """See `Tokens.ids`."""
+        return clip_token_lists(texts, self.cleaning)
+
+    def spans(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """See `Tokens.spans`."""
+        return [_clip_spans(text, self.cleaning) for text in texts]
+
+    def pack(self, ids: Sequence[Sequence[int]], pads: int = 0) -> Tensor:
+        """See `Tokens.pack`."""
+        return pack_ids(ids, self.context_length, pads, self._pad)
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """LongTensor [N, context_length]."""
-        return pack_ids(clip_token_lists(texts), self.context_length)
+        return self.pack(self.ids(texts))
 
     def lengths(self, texts: Sequence[str]) -> np.ndarray:
         """Uncut token counts [N], SOT and EOT included."""
-        return np.array([len(ids) + 2 for ids in clip_token_lists(texts)], dtype=np.int64)
+        return np.array([len(ids) + 2 for ids in self.ids(texts)], dtype=np.int64)
 
     def at(self, context_length: int) -> ClipTokens:
         """The same tokenizer at another context length."""
-        return ClipTokens(context_length)
+        return ClipTokens(context_length, self.cleaning)
+
+    @property
+    def _pad(self) -> int:
+        return PAD if self.cleaning == "openai" else EOT
 
     def record(self) -> dict[str, Any]:
         """See `Tokens.record`."""
         return {
             "kind": "CLIP byte-pair encoding",
             "vocabulary": _bpe_digest(),
-            "cleaning": "ftfy, html unescape, white space, lower case",
+            "cleaning": _CLEANING_WORDS[self.cleaning],
             "special_words": "plain text",
             "length": self.context_length,
-            "pad": PAD,
+            "pad": self._pad,
             "truncation": "cut, end of text kept last",
         }
-
-
-def _tokenizer_digest(tokenizer: Any) -> str:
-    """A digest of a Hugging Face tokenizer: of its whole pipeline, or of its vocabulary where it has none."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return digest(*(f"{token} {number}" for token, number in sorted(tokenizer.get_vocab().items())))
-    # What a call leaves behind (the last padding and truncation) is not the tokenizer's.
-    pipeline = json.loads(backend.to_str()) | {"padding": None, "truncation": None}
-    return digest(json.dumps(pipeline, sort_keys=True))
-
-
-class OpenClipTokens:
-    """A tokenizer that open_clip chose for a model (SigLIP's, for instance), used as open_clip uses it."""
-
-    def __init__(self, tokenizer: Any, context_length: int) -> None:
-        """``tokenizer``: open_clip's; one that wraps a Hugging Face tokenizer has it as ``.tokenizer``."""
-        self.context_length = context_length
-        self._tokenizer = tokenizer
-
-    @property
-    def text_start(self) -> int:
-        """1 where the tokenizer puts a special token before a text, else 0 (SigLIP's put only an end behind it)."""
-        return int(self._tokenizer.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"][0])
-
-    def __call__(self, texts: Sequence[str]) -> Tensor:
-        """LongTensor [N, context_length]."""
-        return self._tokenizer(list(texts), context_length=self.context_length)
-
-    def lengths(self, texts: Sequence[str]) -> np.ndarray:
-        """Uncut token counts [N], special tokens included."""
-        inner = self._tokenizer.tokenizer
-        return np.array([len(inner.encode(self._tokenizer.clean_fn(text))) for text in texts], dtype=np.int64)
-
-    def at(self, context_length: int) -> OpenClipTokens:
-        """The same tokenizer at another context length."""
-        return OpenClipTokens(self._tokenizer, context_length)
-
-    def record(self) -> dict[str, Any]:
-        """See `Tokens.record`."""
-        inner, outer = self._tokenizer.tokenizer, self._tokenizer
-        return {
-            "kind": type(inner).__name__,
-            "vocabulary": _tokenizer_digest(inner),
-            "cleaning": outer.clean_fn.__name__.strip("_"),
-            "special_words": "as the tokenizer reads them",
-            "length": self.context_length,
-            "pad": inner.pad_token_id,
-            "padding": "to the full length",
-            "truncation": f"{inner.truncation_side} side cut",
-            "mode": getattr(outer, "tokenizer_mode", ""),
-            "strip_sep_token": getattr(outer, "strip_sep_token", False),
-        }
-
-    def save(self, folder: Path) -> None:
-        """Write the tokenizer's files, which open_clip reads from a model's folder."""
-        self._tokenizer.save_pretrained(str(folder))

@@ -32,11 +32,16 @@ def is_causal(tower: TextTransformer) -> bool:
     """
     if getattr(tower, "attn_mask", None) is None or getattr(tower, "pool_type", "") not in ("argmax", "eos"):
         return False
-    plain = all(
+    return has_plain_blocks(tower) and getattr(tower, "cls_emb", None) is None
+
+
+def has_plain_blocks(tower: TextTransformer) -> bool:
+    """Whether the tower is made of CLIP's blocks and shows them."""
+    blocks = getattr(getattr(tower, "transformer", None), "resblocks", None)
+    return blocks is not None and all(
         type(block).__name__ == "ResidualAttentionBlock" and type(block.attn) is nn.MultiheadAttention
-        for block in tower.transformer.resblocks
+        for block in blocks
     )
-    return plain and getattr(tower, "cls_emb", None) is None
 
 
 def eot_positions(ids: Tensor) -> Tensor:

@@ -8,18 +8,15 @@ A token may raise the similarity or lower it; by position the shares of absolute
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from clipbias.models.encoder import ClipEncoder
-from clipbias.models.tokenizer import clip_token_lists, pack_ids
-from clipbias.probe.attention import text_tower
+from clipbias.errors import NotApplicable
+from clipbias.models.tower import TextTower
 from clipbias.probe.measure import curve_means, mean_rows, no_queries
 from clipbias.probe.positions import curves, sentence_of_tokens, shares
 from clipbias.probe.runner import Session
@@ -27,47 +24,29 @@ from clipbias.probe.spec import Probe
 from clipbias.probe.stats import ClusterBootstrap
 from clipbias.results import Row
 
-if TYPE_CHECKING:
-    from open_clip.transformer import TextTransformer
+log = logging.getLogger(__name__)
 
 
-def leave_one_out(encoder: ClipEncoder, tokens: Sequence[int], image: Tensor) -> np.ndarray:
+def leave_one_out(tower: TextTower, tokens: Sequence[int], image: Tensor) -> np.ndarray:
     """The cosine with ``image`` [D] minus that without token i, for each text token [L].
 
     Args:
-        encoder: the model.
-        tokens: the text's token ids, without SOT and EOT; at most what the context holds.
+        tower: the model's.
+        tokens: the text's token ids, without special tokens; at most what the context holds.
         image: an L2-normalised image feature.
     """
     tokens = list(tokens)
     without = [tokens[:i] + tokens[i + 1 :] for i in range(len(tokens))]
-    features = encoder.encode_token_ids(pack_ids([tokens, *without], encoder.context_length, 0))
+    features = tower.features(tower.tokens.pack([tokens, *without]))
     cosines = (features.double() @ image.double()).cpu().numpy()
     return cosines[0] - cosines[1:]
 
 
-def gradient_times_input(tower: TextTransformer, ids: Tensor, image: Tensor) -> Tensor:
-    """Gradient of the cosine at each token's embedding, times the embedding, summed over it: [B, L].
-
-    Args:
-        tower: a text tower with a ``token_embedding``.
-        ids: token ids [B, L].
-        image: L2-normalised image features [B, D].
-    """
-    kept: list[Tensor] = []
-
-    def catch(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
-        kept.append(output.detach().requires_grad_())
-        return kept[0]
-
-    handle = tower.token_embedding.register_forward_hook(catch)
-    try:
-        with torch.enable_grad():
-            cosines = (F.normalize(tower(ids).float(), dim=-1) * image).sum(-1)
-            (gradient,) = torch.autograd.grad(cosines.sum(), kept[0])
-    finally:
-        handle.remove()
-    return (gradient * kept[0]).sum(-1).detach()
+def _gradients(tower: TextTower, tokens: Sequence[int], image: Tensor) -> np.ndarray:
+    """Gradient x input of each text token [L]."""
+    gradient = tower.gradients(tower.tokens.pack([tokens]), image[None])[0]
+    start = tower.tokens.text_start
+    return gradient[start : start + len(tokens)].double().cpu().numpy()
 
 
 def influence(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
@@ -76,12 +55,13 @@ def influence(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     Condition ``all``: ``first_sentence_<measure>``, the share of absolute influence on the first sentence;
     ``<measure>_by_token``, ``_by_tenth``, ``_by_sentence``; and ``first_sentence_tokens`` to compare with.
 
+    A tower that does not show its gradients is measured by the first alone.
+
     Raises:
-        UserError: the model has no text tower of a known kind.
+        NotApplicable: nothing is known of the model's text tower.
     """
-    encoder, dataset = session.encoder, session.dataset
-    tower, tokenizer = text_tower(encoder)
-    assert isinstance(encoder, ClipEncoder)  # text_tower refuses others
+    dataset = session.dataset
+    tower = session.encoder.text_tower()
     limit = min(probe.settings_like(captions=100)["captions"], len(dataset.captions))
     chosen = np.linspace(0, len(dataset.captions) - 1, limit).astype(int)
     images = session.images()
@@ -89,14 +69,19 @@ def influence(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     owners = []
     for number, row in enumerate(chosen, 1):
         sentences = session.sentences[row]
-        owner = sentence_of_tokens(tokenizer, sentences)
-        tokens = clip_token_lists([" ".join(sentences)])[0][: len(owner)]
-        image = images[dataset.caption_image[row]].to(encoder.device)
+        owner = sentence_of_tokens(tower.tokens, sentences)
+        tokens = tower.tokens.ids([" ".join(sentences)])[0][: len(owner)]
+        image = images[dataset.caption_image[row]]
         owners.append(owner)
-        found["influence"].append(shares(leave_one_out(encoder, tokens, image.cpu())))
-        ids = pack_ids([tokens], encoder.context_length, 0).to(encoder.device)
-        gradient = gradient_times_input(tower, ids, image[None].float())[0, 1 : len(tokens) + 1]
-        found["gradient"].append(shares(gradient.double().cpu().numpy()))
+        found["influence"].append(shares(leave_one_out(tower, tokens, image)))
+        if "gradient" in found:
+            try:
+                gradient = _gradients(tower, tokens, image)
+            except NotApplicable as error:
+                log.warning("%s: left out: gradient x input (%s)", probe.name, error)
+                del found["gradient"]
+            else:
+                found["gradient"].append(shares(gradient))
         session.progress(probe.name, number, limit)
     bootstrap = ClusterBootstrap(dataset.caption_image[chosen], session.seed)
     columns = {
@@ -111,6 +96,6 @@ def influence(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
         metrics=list(columns), xs=[None] * len(columns),
     )  # fmt: skip
     for name, weights in found.items():
-        for kind, curve in curves(weights, owners, tokenizer.context_length - 2).items():
+        for kind, curve in curves(weights, owners, tower.tokens.room).items():
             rows += curve_means(bootstrap, curve, probe.name, f"{name}_by_{kind}", 0)
     return rows, no_queries()

@@ -6,19 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clipbias.models.tokenizer import ClipTokens
+from clipbias.models.tokenizer import Tokens
 
 TENTHS = 10
 SENTENCES = 12
 
 
-def sentence_of_tokens(tokens: ClipTokens, sentences: Sequence[str]) -> np.ndarray:
-    """The sentence [L] (from 0) of each text token of the joined caption, cut where the context ends.
-
-    The byte-pair encoding never joins across white space, so the parts' lengths add up to the whole's.
-    """
-    counts = tokens.lengths(sentences) - 2
-    return np.repeat(np.arange(len(sentences)), counts)[: tokens.context_length - 2]
+def sentence_of_tokens(tokens: Tokens, sentences: Sequence[str]) -> np.ndarray:
+    """The sentence [L] (from 0) of each text token of the joined caption, cut where the context ends."""
+    (spans,) = tokens.spans([" ".join(sentences)])
+    starts = np.cumsum([0, *(len(sentence) + 1 for sentence in sentences[:-1])])
+    return np.searchsorted(starts, spans[: tokens.room, 0], side="right") - 1
 
 
 def shares(values: np.ndarray) -> np.ndarray:

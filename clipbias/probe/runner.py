@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,10 +17,9 @@ from torch import Tensor
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.images import LazyImages, image_keys, require_readable
 from clipbias.data.sentences import dataset_sentences, split_sentences
-from clipbias.errors import UserError
+from clipbias.errors import NotApplicable, UserError
 from clipbias.files import content_key
-from clipbias.models.encoder import Encoder, reads_clip_tokens
-from clipbias.models.tokenizer import clip_token_lists, pack_ids
+from clipbias.models.encoder import Encoder
 from clipbias.probe.metrics import DIRECTIONS, Ranking, per_query_metrics, rank_both
 from clipbias.probe.spec import Condition, Probe
 from clipbias.probe.stats import INTERVAL, ClusterBootstrap, holm, mcnemar_exact, percentile_interval
@@ -28,6 +28,7 @@ from clipbias.provenance import source_state, versions
 from clipbias.registry import Registry
 from clipbias.results import SCHEMA, Row, Run, read_run, run_folder, write_run
 
+log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 _IMAGE_BATCH = 256
 _IMAGE_CHUNK = 2048  # images in one shard of the store: what is lost when a run is killed
@@ -159,22 +160,21 @@ class Session:
         """Features and uncut token counts of texts of one form.
 
         Raises:
-            UserError: ids are to be changed and the model has no CLIP tokenizer.
+            NotApplicable: ids are to be changed and the model does not take ids, or has no place for so many pads.
         """
         if first_tokens is None and not padding:
             features = self._stored_texts(texts, "", lambda part: self.encoder.encode_texts(part))
             return features, self.encoder.token_lengths(texts)
-        if not reads_clip_tokens(self.encoder):
-            raise UserError(f"{self.encoder.name}: probes that change token ids need a model with CLIP's tokenizer")
-        encoder = self.encoder
+        tower = self.encoder.text_tower()
+        tokens = tower.tokens
+        tokens.pack([], padding)  # too many pads are refused before anything is encoded
 
         def encode(part: list[str]) -> Tensor:
-            ids = [tokens[:first_tokens] for tokens in clip_token_lists(part)]
-            return encoder.encode_token_ids(pack_ids(ids, encoder.context_length, padding))
+            return tower.features(tokens.pack([ids[:first_tokens] for ids in tokens.ids(part)], padding))
 
         features = self._stored_texts(texts, f"first {first_tokens}, pads {padding}", encode)
-        lengths = [len(tokens[:first_tokens]) + padding + 2 for tokens in clip_token_lists(texts)]
-        return features, np.array(lengths)
+        special = tokens.context_length - tokens.room
+        return features, np.array([len(ids[:first_tokens]) + padding + special for ids in tokens.ids(texts)])
 
     def _stored_texts(self, texts: list[str], form: str, encode: Callable[[list[str]], Tensor]) -> Tensor:
         space = space_of(self.encoder, "texts")
@@ -299,7 +299,13 @@ def retrieval(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     """Rows and per-query ranks of a probe that is a list of conditions on captions."""
     measured = []
     for number, condition in enumerate(probe.conditions):
-        measured.append(_measure(session, condition))
+        try:
+            measured.append(_measure(session, condition))
+        except NotApplicable as error:
+            # The baseline has to be there; without it there is nothing to compare with.
+            if condition.name == probe.baseline:
+                raise
+            log.warning("%s: condition %s left out: %s", probe.name, condition.name, error)
         session.progress(probe.name, number + 1, len(probe.conditions))
     return _rows_and_queries(session, probe, measured)
 

@@ -6,13 +6,13 @@ import numpy as np
 import plain_clip as plain
 import pytest
 import torch
+from hub_clip import clip_tokenizer
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 from torchvision.transforms import functional as tv
 
 import clipbias
-from clipbias.errors import UserError
 
 TEXTS = [
     "",
@@ -46,16 +46,18 @@ def reference_pixels(image: Image.Image, size: int, square: bool) -> torch.Tenso
     return tv.normalize(tv.to_tensor(image), mean, std)
 
 
-def reference_ids(text: str, context: int) -> list[int]:
+def reference_ids(text: str, context: int, hub: bool) -> list[int]:
     import open_clip
 
+    if hub:
+        return clip_tokenizer()(text, padding="max_length", truncation=True, max_length=context).input_ids
     return open_clip.tokenizer.SimpleTokenizer()(text, context_length=context)[0].tolist()
 
 
 def check(encoder, state, context: int, positions=None, projection=None, square: bool = False) -> None:
     """Ids equal, features within 1e-5, for texts and images of every kind."""
     ids = encoder.tokenize(TEXTS)
-    assert ids.tolist() == [reference_ids(text, context) for text in TEXTS]
+    assert ids.tolist() == [reference_ids(text, context, hub=square) for text in TEXTS]
     want = torch.stack([plain.text_feature(state, row, positions, projection) for row in ids.tolist()])
     torch.testing.assert_close(encoder.encode_texts(TEXTS), want, atol=1e-5, rtol=0)
     torch.testing.assert_close(encoder.encode_texts(TEXTS, batch_size=1), want, atol=1e-5, rtol=0)
@@ -200,18 +202,6 @@ def test_the_readers_export_comes_back_as_the_same_features(tmp_path):
     assert again.family == "longclip"
     assert torch.equal(again.encode_texts(TEXTS), encoder.encode_texts(TEXTS))
     assert torch.equal(again.encode_images(images()), encoder.encode_images(images()))
-
-
-def test_an_image_path_is_read_as_the_authors_read_it(tmp_path):
-    torch.save(plain.random_state(), tmp_path / "a.pt")
-    encoder = clipbias.load_model(str(tmp_path / "a.pt"))
-    image = images()[4]
-    exif = Image.Exif()
-    exif[0x0112] = 6  # "rotate by 90 degrees": CLIP's own code does not look at it
-    image.save(tmp_path / "turned.png", exif=exif)
-    assert torch.equal(encoder.encode_images([tmp_path / "turned.png"]), encoder.encode_images([image]))
-    with pytest.raises(UserError, match=r"no\.png"):
-        encoder.encode_images([tmp_path / "no.png"])
 
 
 def test_bf16_is_near_fp32(tmp_path):

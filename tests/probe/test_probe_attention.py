@@ -14,9 +14,9 @@ import clipbias
 from clipbias.data.build import without_images
 from clipbias.data.loading import load_dataset
 from clipbias.errors import UserError
+from clipbias.models.libraries.openclip_tower import gradient_times_input, pooled_attention, rollout
 from clipbias.models.tokenizer import ClipTokens
-from clipbias.probe.attention import pooled_attention, rollout
-from clipbias.probe.influence import gradient_times_input, leave_one_out
+from clipbias.probe.influence import leave_one_out
 from clipbias.probe.needle import half_depth, needle_captions
 from clipbias.probe.positions import sentence_of_tokens
 from clipbias.probe.runner import Session, run_probe
@@ -113,7 +113,7 @@ def test_a_model_without_a_known_tower_is_refused(tmp_path):
 
     session = _session(3)
     session.encoder = WrappedEncoder(Ones(), "ones", torch.device("cpu"), "fp32")
-    with pytest.raises(UserError, match="ones: measures by position need"):
+    with pytest.raises(UserError, match="ones: nothing is known of its text tower"):
         run_probe(session, find_probes("attention")[0], tmp_path)
 
 
@@ -188,7 +188,7 @@ def test_influence_is_what_leaving_out_and_moving_an_embedding_change(tmp_path):
     ids = encoder.tokenize([caption])
     end = ids[0].tolist().index(49_407)
     tokens = ids[0, 1:end].tolist()
-    found = leave_one_out(encoder, tokens, image)
+    found = leave_one_out(encoder.text_tower(), tokens, image)
     for i in (0, 7, len(tokens) - 1):
         cut = [49_406, *tokens[:i], *tokens[i + 1 :], 49_407]
         without = encoder.encode_token_ids(torch.tensor([cut + [0] * (248 - len(cut))]))

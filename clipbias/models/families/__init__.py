@@ -6,6 +6,7 @@ Every module in this folder is one; nothing else has to be edited. It has
 - ``read(state, **options) -> (state, options)``: open_clip's custom-text names, and the options as
   they took effect; a tensor that is missing raises ``KeyError``;
 - ``SQUARE``: whether its authors resize images to a square instead of cropping them;
+- ``CLEANING``, where it is not "openai": how its authors clean texts, see `clipbias.models.tokenizer`;
 - ``MODELS``: name -> `ModelEntry` of the models that its authors published.
 """
 

@@ -10,8 +10,10 @@ from torch import Tensor
 from clipbias.errors import UserError
 from clipbias.models.entry import ModelEntry
 from clipbias.models.layouts import State, join_positions
+from clipbias.models.tokenizer import Cleaning
 
 SQUARE = True
+CLEANING: Cleaning = "huggingface"
 _FILE = "model.safetensors"
 MODELS = {
     "fgclip-b16": ModelEntry("fgclip", "ViT-B/16", 248, 512, "hub:qihoo360/fg-clip-base", _FILE, "600 MB"),

@@ -11,7 +11,8 @@ from clipbias.errors import UserError
 from clipbias.models.hub import hub_file, hub_folder
 from clipbias.models.libraries.folder import VOCABULARIES, read_config, tokenizer_files, transformers_config
 from clipbias.models.libraries.openclip_config import Text
-from clipbias.models.tokenizer import VOCABULARY_SIZE, ClipTokens, OpenClipTokens, Tokens
+from clipbias.models.libraries.tokens import HubTokens
+from clipbias.models.tokenizer import VOCABULARY_SIZE, ClipTokens, Tokens
 
 
 def open_clip_tokens(text: Text, folder: Path | None) -> Tokens:
@@ -49,7 +50,14 @@ def open_clip_tokens(text: Text, folder: Path | None) -> Tokens:
             local_files_only=True,
             **given,
         )
-    return OpenClipTokens(tokenizer, text.context_length)
+    return HubTokens(
+        tokenizer.tokenizer,
+        text.context_length,
+        tokenizer.clean_fn,
+        given.get("clean") or "whitespace",
+        tokenizer.tokenizer_mode,
+        tokenizer.strip_sep_token,
+    )
 
 
 def text_encoder(text: Text, embed_dim: int) -> nn.Module:
