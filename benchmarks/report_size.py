@@ -19,7 +19,8 @@ import pandas as pd
 
 from clipbias.data.loading import load_dataset
 from clipbias.probe.spec import Probe, find_probes
-from clipbias.results import SCHEMA, Row, Run, run_folder, write_run
+from clipbias.results.folder import run_folder, write_run
+from clipbias.results.record import SCHEMA, Row, Run
 
 MODELS = 20
 ROWS = 1_000_000

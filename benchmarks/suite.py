@@ -105,10 +105,11 @@ def clipbias_suite(model: str, data: str, results: str) -> dict[str, object]:
     """`clipbias probe paper`, with the store that the environment names."""
     from clipbias.data.loading import load_dataset
     from clipbias.models.loading import load_model
-    from clipbias.probe.runner import Session, run_probe
+    from clipbias.probe.run import run_probe
+    from clipbias.probe.session import Session
     from clipbias.probe.spec import find_probes
     from clipbias.probe.store import open_store
-    from clipbias.results import read_rows
+    from clipbias.results.folder import read_rows
 
     session = Session(load_model(model, device="cpu"), load_dataset(data), store=open_store())
     recall = {}
@@ -199,7 +200,7 @@ def _transformers_text(module: torch.nn.Module) -> Callable[[Tensor], Tensor]:
 
 def ranks(way: str, images: str, texts: str, out: str) -> dict[str, object]:
     """Ranks in both directions of random features of 512 numbers, five captions an image."""
-    from clipbias.probe.metrics import rank_both
+    from clipbias.probe.ranking import rank_both
 
     n, m = int(images), int(texts)
     torch.manual_seed(0)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from clipbias.results import QUERY_COLUMNS, SCHEMA, Row, Run, run_folder, write_run
+from clipbias.results.folder import run_folder, write_run
+from clipbias.results.record import QUERY_COLUMNS, SCHEMA, Row, Run
 
 
 def make_row(**changes: object) -> Row:

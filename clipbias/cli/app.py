@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-COMMANDS = ("models", "data", "probe", "finetune", "report", "demo", "selftest", "cache")
+import clipbias.cli
+
+_FIRST = ("models", "data", "probe", "finetune", "report", "demo", "selftest", "cache")
+_FOUND = {module.name for module in pkgutil.iter_modules(clipbias.cli.__path__)} - {"app", "console"}
+COMMANDS = (*_FIRST, *sorted(_FOUND - set(_FIRST)))
+"""Modules of subcommands, in the order of the help text; a new file in this folder is found by itself."""
 
 app = typer.Typer(
     name="clipbias",

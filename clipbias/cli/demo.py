@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from clipbias.results import Row
+    from clipbias.results.record import Row
 
 DEMO_MODELS = ("nano-clip", "nano-longclip", "nano-drop", "nano-sample", "nano-debias")
 
@@ -28,10 +28,11 @@ def register(app: typer.Typer) -> None:
         from clipbias.cli.console import progress_bar
         from clipbias.data.loading import load_dataset
         from clipbias.models.loading import load_model
-        from clipbias.probe.runner import Session, run_probe
+        from clipbias.probe.run import run_probe
+        from clipbias.probe.session import Session
         from clipbias.probe.spec import find_probes
         from clipbias.report.build import build_report
-        from clipbias.results import read_rows
+        from clipbias.results.folder import read_rows
 
         probes = find_probes("paper")
         dataset = load_dataset("scenes")

@@ -206,9 +206,10 @@ def _compare(base: str, weights: Path | None, exported: Path, folder: Path, data
     from clipbias.cli.console import progress_bar
     from clipbias.data.loading import default_dataset_name, load_dataset
     from clipbias.models.loading import load_model
-    from clipbias.probe.compare import compare_runs, print_comparison
-    from clipbias.probe.runner import Session, run_probe
+    from clipbias.probe.run import run_probe
+    from clipbias.probe.session import Session
     from clipbias.probe.spec import find_probes
+    from clipbias.results.compare import compare_runs, print_comparison
 
     dataset = load_dataset("scenes" if data == "scenes" else default_dataset_name())
     print(f"\nbefore ({base}) and after ({exported}), R@1 in percent, on {dataset.protocol}")

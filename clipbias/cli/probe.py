@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from clipbias.results import Row
+    from clipbias.results.record import Row
 
 HEADLINE = "recall@1"
 
@@ -54,10 +54,11 @@ def register(app: typer.Typer) -> None:
         from clipbias.errors import NotApplicable, UserError
         from clipbias.models.loading import load_model
         from clipbias.probe.distributed import local_device, process_group, serve, shared
-        from clipbias.probe.runner import Session, run_probe
+        from clipbias.probe.run import run_probe
+        from clipbias.probe.session import Session
         from clipbias.probe.spec import find_probes, read_probe, shipped_probes
         from clipbias.probe.store import open_store
-        from clipbias.results import read_rows
+        from clipbias.results.folder import read_rows
 
         if list_:
             for path in shipped_probes().values():

@@ -32,8 +32,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Print each model's bias in five numbers, from the probes that were run."""
         from clipbias.cli.console import print_json
-        from clipbias.report.card import SCALARS, cards, wide_cards
-        from clipbias.results import load_runs
+        from clipbias.results.card import SCALARS, cards, wide_cards
+        from clipbias.results.folder import load_runs
 
         table = cards(load_runs(results or [Path("results")]))
         if as_json:
@@ -58,11 +58,11 @@ def register(app: typer.Typer) -> None:
         from rich.markup import escape
         from rich.table import Table
 
-        from clipbias.report.card import cards
         from clipbias.report.load import all_rows
         from clipbias.report.ranks import shared_ranks
         from clipbias.report.tables import leaderboard as make_leaderboard
-        from clipbias.results import load_runs
+        from clipbias.results.card import cards
+        from clipbias.results.folder import load_runs
         from clipbias.shipped import shipped
 
         def show(title: str, board: pd.DataFrame) -> None:
@@ -103,7 +103,7 @@ def register(app: typer.Typer) -> None:
         from dataclasses import asdict
 
         from clipbias.cli.console import print_json
-        from clipbias.probe.compare import changed_queries, compare_runs, print_comparison, run_pairs
+        from clipbias.results.compare import changed_queries, compare_runs, print_comparison, run_pairs
 
         if as_json:
             print_json(

@@ -19,10 +19,12 @@ from clipbias.finetune.recipes import PRETRAIN_NANO
 from clipbias.finetune.runs import finetune, pretrain_nano, trainable
 from clipbias.finetune.train import Progress
 from clipbias.models.loading import load_model
-from clipbias.probe.runner import Session, run_probe
+from clipbias.probe.run import run_probe
+from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
-from clipbias.probe.stats import LEVEL, RESAMPLES
-from clipbias.results import Row, load_runs, read_rows, top1
+from clipbias.results.folder import load_runs, read_rows, top1
+from clipbias.results.record import Row
+from clipbias.stats.bootstrap import LEVEL, RESAMPLES
 
 GRID = ("longclip", "drop", "sample", "debias")
 """Long-CLIP, + summary removal, + sentence sampling, + token padding: the order of the paper's table."""

@@ -11,7 +11,7 @@ from clipbias.finetune.batches import BatchMaker
 from clipbias.finetune.loop import autocast
 from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipe import Recipe
-from clipbias.probe.metrics import rank_both
+from clipbias.probe.ranking import rank_both
 
 _BATCH = 64
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from clipbias.probe.stats import ClusterBootstrap, percentile_interval
-from clipbias.results import QUERY_COLUMNS, Row
+from clipbias.results.record import QUERY_COLUMNS, Row
+from clipbias.stats.bootstrap import ClusterBootstrap, percentile_interval
 
 
 def mean_rows(

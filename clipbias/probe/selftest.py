@@ -21,10 +21,12 @@ from torch import Tensor
 
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.models.wrapped import WrappedEncoder
-from clipbias.probe.runner import Session, run_probe
+from clipbias.probe.run import run_probe
+from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
-from clipbias.report.card import cards
-from clipbias.results import Row, load_runs, read_rows
+from clipbias.results.card import cards
+from clipbias.results.folder import load_runs, read_rows
+from clipbias.results.record import Row
 from clipbias.scenes import long_caption, sample_scene
 
 FIRST_WORDS = 8

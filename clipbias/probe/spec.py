@@ -47,8 +47,8 @@ class Condition:
 class Probe:
     """A question about a model, as its file states it.
 
-    ``kind`` says how it is answered: "retrieval" by its conditions, others (see `runner.KINDS`) by a function
-    that takes ``settings``. A file with a ``suite`` names other probes instead.
+    ``kind`` says how it is answered: "retrieval" by its conditions, others (`clipbias.probe.kinds.KINDS`) by a
+    function that takes ``settings``. A file with a ``suite`` names other probes instead.
     """
 
     name: str

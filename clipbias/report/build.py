@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from clipbias.files import write_text
-from clipbias.report.card import cards, wide_cards
 from clipbias.report.examples import Example, find_examples
 from clipbias.report.figures import (
     ablation_figure,
@@ -27,7 +26,8 @@ from clipbias.report.load import all_rows, model_order, published_drops, read_ab
 from clipbias.report.ranks import shared_ranks
 from clipbias.report.style import save_figure
 from clipbias.report.tables import leaderboard, to_csv, to_latex, to_markdown
-from clipbias.results import Finished, load_runs
+from clipbias.results.card import cards, wide_cards
+from clipbias.results.folder import Finished, load_runs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,7 +16,7 @@ from clipbias.data.loading import load_dataset
 from clipbias.data.sentences import split_sentences
 from clipbias.errors import UserError
 from clipbias.probe.spec import Condition, parse_probe
-from clipbias.results import Finished
+from clipbias.results.folder import Finished
 
 PER_PROBE = 3
 _SIDE = 192

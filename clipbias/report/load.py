@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from clipbias.errors import UserError
-from clipbias.results import Finished
+from clipbias.results.folder import Finished
 from clipbias.shipped import shipped
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from clipbias.probe.stats import ClusterBootstrap, percentile_interval
-from clipbias.results import Finished
+from clipbias.results.folder import Finished
+from clipbias.stats.bootstrap import ClusterBootstrap, percentile_interval
 
 
 def significant_ranks(hits: np.ndarray, cluster: np.ndarray, seed: int = 0) -> list[int]:

@@ -18,10 +18,11 @@ import torch
 import clipbias
 from clipbias.data.loading import load_dataset
 from clipbias.errors import UserError
-from clipbias.probe.runner import Session, run_probe
+from clipbias.probe.run import run_probe
+from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
 from clipbias.probe.store import EmbeddingStore, read_shard, shard_paths
-from clipbias.results import Finished, find_runs, load_runs
+from clipbias.results.folder import Finished, find_runs, load_runs
 from clipbias.scenes import long_caption, render, sample_scene
 
 ROOT = Path(__file__).parents[2]
@@ -205,7 +206,7 @@ def test_files_that_vanish_between_listing_and_reading(data, undisturbed, tmp_pa
     results = tmp_path / "others"
     shutil.copytree(undisturbed[0].folder.parents[2], results)
     listed = find_runs([results])
-    monkeypatch.setattr("clipbias.results.find_runs", lambda paths: listed)
+    monkeypatch.setattr("clipbias.results.folder.find_runs", lambda paths: listed)
     (listed[0] / "run.json").unlink()
     assert [one.folder for one in load_runs([results])] == listed[1:]
     (listed[1] / "rows.jsonl").unlink()

@@ -13,7 +13,8 @@ from tests_support import make_row, make_run
 from clipbias.errors import UserError
 from clipbias.files import atomic_path, write_text
 from clipbias.registry import Registry, import_object
-from clipbias.results import QUERY_COLUMNS, SCHEMA, find_runs, read_queries, read_rows, read_run, run_folder, write_run
+from clipbias.results.folder import find_runs, read_queries, read_rows, read_run, run_folder, write_run
+from clipbias.results.record import QUERY_COLUMNS, SCHEMA
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -23,7 +23,8 @@ from clipbias.finetune.recipe import read_recipe
 from clipbias.finetune.recipes import DEBIAS
 from clipbias.models.checkpoint import read_tensors
 from clipbias.probe.spec import parse_probe
-from clipbias.results import QUERY_COLUMNS, load_runs, read_queries, read_rows, read_run, write_run
+from clipbias.results.folder import load_runs, read_queries, read_rows, read_run, write_run
+from clipbias.results.record import QUERY_COLUMNS
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

@@ -12,7 +12,8 @@ from tests_support import make_row, make_run
 from clipbias.data.loading import load_dataset
 from clipbias.finetune.ablation import GRID, MEASURES, Grid, paired, summary, two_level_interval, wide
 from clipbias.finetune.recipes import recipe_called
-from clipbias.results import QUERY_COLUMNS, run_folder, write_run
+from clipbias.results.folder import run_folder, write_run
+from clipbias.results.record import QUERY_COLUMNS
 
 QUERIES = 30
 

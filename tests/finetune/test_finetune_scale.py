@@ -29,7 +29,7 @@ from clipbias.finetune.runs import stretched_model
 from clipbias.finetune.train import train
 from clipbias.finetune.validation import hold_out, validation_recall
 from clipbias.models.preprocessing import clip_preprocessing
-from clipbias.probe.metrics import rank_both
+from clipbias.probe.ranking import rank_both
 
 ROOT = Path(__file__).parents[2]
 QUICK = {"batch_size": 8, "steps": 6, "lr": 1e-3, "warmup": 2, "pca_dim": 3}

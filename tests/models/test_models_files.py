@@ -154,9 +154,10 @@ class _Bag:
 def test_a_registered_model_is_used_like_any_other(tmp_path):
     from clipbias.data.build import without_images
     from clipbias.data.loading import load_dataset
-    from clipbias.probe.runner import Session, run_probe
+    from clipbias.probe.run import run_probe
+    from clipbias.probe.session import Session
     from clipbias.probe.spec import find_probes
-    from clipbias.results import read_rows, read_run
+    from clipbias.results.folder import read_rows, read_run
 
     name = "letters-for-a-test"
     if name not in MODELS:

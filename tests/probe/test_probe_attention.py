@@ -16,12 +16,13 @@ from clipbias.data.loading import load_dataset
 from clipbias.errors import UserError
 from clipbias.models.libraries.openclip_tower import gradient_times_input, pooled_attention, rollout
 from clipbias.models.tokenizer import ClipTokens
-from clipbias.probe.influence import leave_one_out
-from clipbias.probe.needle import half_depth, needle_captions
+from clipbias.probe.kinds.influence import leave_one_out
+from clipbias.probe.kinds.needle import half_depth, needle_captions
 from clipbias.probe.positions import sentence_of_tokens
-from clipbias.probe.runner import Session, run_probe
+from clipbias.probe.run import run_probe
+from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
-from clipbias.results import read_rows
+from clipbias.results.folder import read_rows
 from clipbias.scenes import sample_scene
 
 TEXTS = ["a dog", "A large red circle under a blue sky. The circle is striped.", "cat " * 90]

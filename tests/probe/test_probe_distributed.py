@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipbias.results import load_runs
+from clipbias.results.folder import load_runs
 from clipbias.scenes import long_caption, render, sample_scene
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata
 
 from clipbias.errors import UserError
-from clipbias.probe.metrics import per_query_metrics, rank_both
+from clipbias.probe.ranking import per_query_metrics, rank_both
 
 
 def reference(texts: np.ndarray, images: np.ndarray, owner: np.ndarray) -> dict[str, list[tuple[int, float, float]]]:

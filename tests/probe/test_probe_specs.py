@@ -21,11 +21,12 @@ from clipbias.data.loading import load_dataset
 from clipbias.errors import UserError
 from clipbias.models.towers import EOT, PAD, SOT
 from clipbias.probe import selftest
-from clipbias.probe.runner import Session, run_probe
+from clipbias.probe.run import run_probe
+from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe, find_probes, read_probe, shipped_probes
-from clipbias.probe.stats import ClusterBootstrap, holm, mcnemar_exact, percentile_interval
 from clipbias.probe.transforms import TRANSFORMS, check_call
-from clipbias.results import read_queries, read_rows
+from clipbias.results.folder import read_queries, read_rows
+from clipbias.stats.bootstrap import ClusterBootstrap, holm, mcnemar_exact, percentile_interval
 
 SENTENCES = st.lists(st.text("ab. ", min_size=1, max_size=4), min_size=1, max_size=9).map(tuple)
 

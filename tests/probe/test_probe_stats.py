@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from clipbias.probe.stats import ClusterBootstrap, mcnemar_exact, percentile_interval
+from clipbias.stats.bootstrap import ClusterBootstrap, mcnemar_exact, percentile_interval
 
 
 def test_with_a_query_a_cluster_the_interval_is_scipys_percentile_bootstrap():

@@ -23,10 +23,11 @@ from clipbias.data.loading import load_dataset
 from clipbias.errors import UserError
 from clipbias.files import content_key
 from clipbias.models.wrapped import WrappedEncoder
-from clipbias.probe.runner import Session, run_probe
+from clipbias.probe.run import run_probe
+from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
 from clipbias.probe.store import EmbeddingStore, read_shard, shard_paths, space_of
-from clipbias.results import read_queries
+from clipbias.results.folder import read_queries
 
 BIG = 1 << 40
 

@@ -19,7 +19,8 @@ from clipbias.report.figures import headline
 from clipbias.report.load import all_rows
 from clipbias.report.style import model_styles
 from clipbias.report.tables import leaderboard, to_csv, to_latex, to_markdown
-from clipbias.results import QUERY_COLUMNS, load_runs, write_run
+from clipbias.results.folder import load_runs, write_run
+from clipbias.results.record import QUERY_COLUMNS
 
 
 @pytest.mark.parametrize("models", [["one"], [f"a model with quite a long name, number {i}" for i in range(20)]])

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from tests_support import make_row, make_run
 
-from clipbias.report.card import SCALARS, cards, wide_cards
-from clipbias.results import QUERY_COLUMNS, load_runs, run_folder, write_run
+from clipbias.results.card import SCALARS, cards, wide_cards
+from clipbias.results.folder import load_runs, run_folder, write_run
+from clipbias.results.record import QUERY_COLUMNS
 
 
 def write(out, probe, hits, rows, eligible=None):

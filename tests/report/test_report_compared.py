@@ -16,14 +16,16 @@ import clipbias
 from clipbias.data.build import without_images
 from clipbias.data.loading import load_dataset
 from clipbias.errors import UserError
-from clipbias.probe.compare import changed_queries, compare_runs, run_pairs
-from clipbias.probe.runner import Session, run_probe
+from clipbias.probe.run import run_probe
+from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
 from clipbias.report.examples import data_uri, find_examples
 from clipbias.report.figures import ablation_figure, bars_figure
 from clipbias.report.load import published_drops, read_ablation
 from clipbias.report.ranks import shared_ranks, significant_ranks
-from clipbias.results import QUERY_COLUMNS, load_runs, read_queries, run_folder, write_run
+from clipbias.results.compare import changed_queries, compare_runs, run_pairs
+from clipbias.results.folder import load_runs, read_queries, run_folder, write_run
+from clipbias.results.record import QUERY_COLUMNS
 
 
 def write(out, model, ranks, **changes):

@@ -22,8 +22,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from clipbias.probe.stats import ClusterBootstrap, percentile_interval
-from clipbias.results import Finished, Row, top1
+from clipbias.results.folder import Finished, top1
+from clipbias.results.record import Row
+from clipbias.stats.bootstrap import ClusterBootstrap, percentile_interval
 
 SCALARS = {
     "padding slope": "padding",

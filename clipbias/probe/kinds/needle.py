@@ -14,12 +14,12 @@ import pandas as pd
 
 from clipbias.errors import UserError
 from clipbias.probe.measure import mean_rows, no_queries
-from clipbias.probe.runner import Session
+from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
-from clipbias.probe.stats import ClusterBootstrap, percentile_interval
-from clipbias.results import Row
+from clipbias.results.record import Row
 from clipbias.scenes import long_caption, sample_scene
 from clipbias.scenes.world import GROUND_COLOURS, Scene, Stream
+from clipbias.stats.bootstrap import ClusterBootstrap, percentile_interval
 
 FACT = "ground.colour"
 

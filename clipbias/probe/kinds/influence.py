@@ -19,10 +19,10 @@ from clipbias.errors import NotApplicable
 from clipbias.models.tower import TextTower
 from clipbias.probe.measure import curve_means, mean_rows, no_queries
 from clipbias.probe.positions import curves, sentence_of_tokens, shares
-from clipbias.probe.runner import Session
+from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
-from clipbias.probe.stats import ClusterBootstrap
-from clipbias.results import Row
+from clipbias.results.record import Row
+from clipbias.stats.bootstrap import ClusterBootstrap
 
 log = logging.getLogger(__name__)
 

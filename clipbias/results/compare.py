@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from clipbias.errors import UserError
-from clipbias.probe.stats import ClusterBootstrap, mcnemar_exact, percentile_interval
-from clipbias.results import load_runs, read_queries, read_run
+from clipbias.results.folder import load_runs, read_queries, read_run
+from clipbias.stats.bootstrap import ClusterBootstrap, mcnemar_exact, percentile_interval
 
 _KEYS = ["condition", "direction", "query"]
 

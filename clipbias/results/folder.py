@@ -1,10 +1,10 @@
-"""Result rows and run folders: what a probe leaves behind and what a report reads.
+"""Run folders: how a run is written, found and read.
 
 A run folder ``<results>/<model>/<data>/<probe>/`` holds
 
 - ``run.json``: one `Run` (what was run, on what, with which versions) and how to run it again;
-- ``rows.jsonl``: one `Row` a line (condition x direction x metric x scope);
-- ``queries.parquet``: one line a query and condition, columns `QUERY_COLUMNS`;
+- ``rows.jsonl``: one `Row` per line (condition x direction x metric x scope);
+- ``queries.parquet``: one line per query and condition, columns `QUERY_COLUMNS`.
 
 ``run.json`` is written last: a folder without it is an unfinished run.
 """
@@ -12,105 +12,19 @@ A run folder ``<results>/<model>/<data>/<probe>/`` holds
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING
 
 from clipbias.errors import UserError
 from clipbias.files import atomic_path, write_text
+from clipbias.results.record import QUERY_COLUMNS, SCHEMA, Row, Run, checked
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SCHEMA = 1
-
-QUERY_COLUMNS = ("condition", "direction", "query", "cluster", "rank", "cosine", "margin", "eligible", "affected")
-"""condition, direction ("t2i", "i2t"): text; query: caption index (t2i) or image index (i2t), int32;
-cluster: image index, the unit the bootstrap resamples, int32; rank: 1 is best, ties against the model,
-int32; cosine: with the best positive, float32; margin: cosine minus the best negative's, float32;
-eligible: the condition's transforms could be applied to this query's caption(s); affected: they changed it."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measured number.
-
-    Attributes:
-        probe, condition: names from the probe's spec; ``order`` is the condition's place in it.
-        x: the swept value (number of padding sentences, ...) or None.
-        baseline: the condition that ``delta`` is measured against; its own rows have no delta.
-        direction: "t2i", "i2t" or "" for numbers without one (a card's scalars, attention mass).
-        metric: "recall@1", "recall@5", "recall@10", "median_rank", "mean_rank", "mrr",
-            "mean_positive_cosine", "mean_margin", or a probe's own name.
-        scope: "eligible" (the headline) or "all".
-        value, low, high: the number and its 95% interval (recalls as fractions in 0..1).
-        delta, delta_low, delta_high: paired difference to the baseline on the same queries.
-        p_mcnemar, p_holm: exact McNemar p of top-1 against the baseline, plain and Holm-corrected
-            over the conditions and directions of the probe.
-        n: queries behind the value; eligible, affected: captions that the condition could be and was
-            applied to; truncated: share of captions cut at the context length; tokens_lost: mean
-            number of tokens cut per caption.
-    """
-
-    probe: str
-    condition: str
-    order: int
-    x: float | None
-    baseline: str | None
-    direction: str
-    metric: str
-    scope: str
-    value: float
-    low: float | None
-    high: float | None
-    delta: float | None
-    delta_low: float | None
-    delta_high: float | None
-    p_mcnemar: float | None
-    p_holm: float | None
-    n: int
-    eligible: int
-    affected: int
-    truncated: float
-    tokens_lost: float
-
-
-@dataclass(frozen=True)
-class Run:
-    """Everything about a run that its rows share. Fingerprints are hex digests."""
-
-    schema: int
-    probe: str
-    probe_spec: str  # the spec's TOML text
-    title: str
-    model: str
-    model_family: str
-    model_fingerprint: str
-    model_options: dict[str, str]
-    data: str
-    split: str
-    data_fingerprint: str
-    protocol: str
-    captions: int
-    images: int
-    skipped: int
-    context_length: int
-    truncation: str  # in words: "cut, EOT kept last"
-    interval: str  # in words: method, resamples, level
-    precision: str
-    device: str
-    seed: int
-    seconds: float
-    created: str  # UTC, ISO 8601
-    command: str  # runs it again
-    versions: dict[str, str]  # clipbias, python, torch, open_clip, numpy, pillow
-    git_commit: str  # of the clipbias source tree; "" for an installed wheel
-    git_dirty: bool
 
 
 def run_folder(results: Path, model: str, data: str, probe: str) -> Path:
@@ -154,49 +68,9 @@ def read_run(folder: Path) -> Run:
         found = content.get("schema") if isinstance(content, dict) else None
         raise UserError(f"{path}: schema {found!r}; this version of clipbias reads schema {SCHEMA}")
     try:
-        return _checked(Run, content)
+        return checked(Run, content)
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: {error}") from error
-
-
-_NAMES = frozenset({"model", "data", "split", "probe", "condition", "metric", "baseline", "direction", "scope"})
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-T = TypeVar("T", Row, Run)
-
-
-def _checked(kind: type[T], content: object) -> T:
-    """A record from JSON that may come from anybody.
-
-    Raises:
-        TypeError: no object, other fields than the record's, or a value of another type.
-        ValueError: a number that is none, or a name that would not print as it is.
-    """
-    if not isinstance(content, dict):
-        raise TypeError("not an object")
-    hints = _hints(kind)  # type: ignore[arg-type]  # a class is hashable, whatever its instances are
-    if content.keys() != hints.keys():
-        odd = sorted(content.keys() ^ hints.keys())
-        raise TypeError(f"fields missing or not known: {', '.join(map(repr, odd))[:200]}")
-    for name, value in content.items():
-        if not isinstance(value, hints[name]) or (isinstance(value, bool) and bool not in hints[name]):
-            raise TypeError(f"{name} is {type(value).__name__}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{name} is {value}")
-        if name in _NAMES and isinstance(value, str) and _CONTROL.search(value):
-            raise ValueError(f"{name} {value!r} holds control characters")
-    return kind(**content)
-
-
-@cache
-def _hints(kind: type[Row] | type[Run]) -> dict[str, tuple[type, ...]]:
-    """The types a field of a record may have in JSON; whole numbers may stand for others."""
-    out = {}
-    for name, hint in get_type_hints(kind).items():
-        plain = tuple(
-            get_origin(part) or part for part in (get_args(hint) if get_origin(hint) is UnionType else (hint,))
-        )
-        out[name] = (*plain, int) if float in plain else plain
-    return out
 
 
 def read_rows(folder: Path) -> list[Row]:
@@ -213,7 +87,7 @@ def read_rows(folder: Path) -> list[Row]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(_checked(Row, json.loads(line)))
+            rows.append(checked(Row, json.loads(line)))
         except (ValueError, TypeError, RecursionError) as error:
             raise UserError(f"{path}, line {number}: not a result row: {error}") from error
     return rows

@@ -1,0 +1,173 @@
+"""One model on one data set: every distinct text and every image is encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipbias.data.dataset import RetrievalDataset
+from clipbias.data.images import LazyImages, image_keys, require_readable
+from clipbias.data.sentences import dataset_sentences, split_sentences
+from clipbias.errors import UserError
+from clipbias.files import content_key
+from clipbias.models.encoder import Encoder
+from clipbias.probe.ranking import Ranking, rank_both
+from clipbias.probe.store import EmbeddingStore, space_of
+from clipbias.stats.bootstrap import ClusterBootstrap
+
+Progress = Callable[[str, int, int], None]
+_IMAGE_BATCH = 256
+_IMAGE_CHUNK = 2048  # images in one shard of the store: what is lost when a run is killed
+
+
+TextKey = tuple[str, int | None, int]
+"""A text and its form: how many of its tokens are kept (None: all), and how many pads stand before it."""
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """The progress callback of a run that nobody watches."""
+
+
+class Session:
+    """One model on one data set; every distinct text and every image is encoded once.
+
+    With a ``store`` they are encoded once for all sessions that use it.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        dataset: RetrievalDataset,
+        seed: int = 0,
+        progress: Progress = _silent,
+        store: EmbeddingStore | None = None,
+    ) -> None:
+        self.store = store
+        self.encoder = encoder
+        self.dataset = dataset
+        self.seed = seed
+        self.progress = progress
+        self.sentences = dataset_sentences(dataset)
+        self._rows: dict[TextKey, int] = {}
+        self._features: list[Tensor] = []
+        self._lengths: list[np.ndarray] = []
+        self._images: Tensor | None = None
+        self._rankings: dict[tuple[TextKey, ...], dict[str, Ranking]] = {}
+        self._bootstraps: dict[str, ClusterBootstrap] = {}
+
+    def images(self) -> Tensor:
+        """Image features [N, D]; nothing is encoded before every image that has to be was seen to be readable.
+
+        Raises:
+            UserError: names every image that cannot be read.
+        """
+        if self._images is None:
+            keys = image_keys(self.dataset) if self.store is not None else []
+            space = space_of(self.encoder, "images")
+            if self.store is None or not space or not any(keys):
+                # Where images are made and not read, making them is the check.
+                if hasattr(self.dataset.load_image, "check"):
+                    require_readable(self.dataset, self.progress)
+                self._images = self._encode_images(range(len(self.dataset.image_names)))
+            else:
+                self._images = self._stored_images(self.store, space, keys)
+        return self._images
+
+    def _stored_images(self, store: EmbeddingStore, space: str, keys: Sequence[bytes | None]) -> Tensor:
+        missing = store.missing(space, keys)
+        if missing and hasattr(self.dataset.load_image, "check"):
+            require_readable(self.dataset, self.progress, missing)
+        known = [key for key in keys if key is not None]
+        if len(known) < len(keys):  # readable now, and was not when its key was made
+            raise UserError(f"{self.dataset.name}: an image changed while it was read; run again")
+        for start in range(0, len(missing), _IMAGE_CHUNK):
+            part = missing[start : start + _IMAGE_CHUNK]
+
+            def encode(rows: list[int], part: list[int] = part) -> Tensor:
+                return self._encode_images([part[row] for row in rows])
+
+            store.features(space, [known[i] for i in part], encode)
+        return store.features(space, known, self._encode_images)
+
+    def _encode_images(self, indices: Sequence[int]) -> Tensor:
+        parts = []
+        for start in range(0, len(indices), _IMAGE_BATCH):
+            part = indices[start : start + _IMAGE_BATCH]
+            parts.append(self.encoder.encode_images(LazyImages(self.dataset.load_image, part)))
+            self.progress("images", start + len(part), len(indices))
+        return torch.cat(parts)
+
+    def texts(self, texts: Sequence[TextKey]) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """Distinct features [U, D], the row of each text [M], and the uncut token count of each text [M]."""
+        new = [t for t in dict.fromkeys(texts) if t not in self._rows]
+        for form in dict.fromkeys(key[1:] for key in new):
+            keys = [key for key in new if key[1:] == form]
+            features, lengths = self._encode([text for text, *_ in keys], *form)
+            self._features.append(features)
+            self._lengths.append(lengths)
+            for key in keys:
+                self._rows[key] = len(self._rows)
+        rows, inverse = np.unique([self._rows[t] for t in texts], return_inverse=True)
+        return torch.cat(self._features)[rows], inverse, np.concatenate(self._lengths)[rows][inverse]
+
+    def captions(self, kind: str) -> tuple[Sequence[str], Sequence[tuple[str, ...]]]:
+        """The captions [M] and their sentences: "long" ones, or "short" ones where the data set has them.
+
+        Raises:
+            UserError: it has none.
+        """
+        if kind == "long":
+            return self.dataset.captions, self.sentences
+        if self.dataset.short_captions is None:
+            raise UserError(f"{self.dataset.name} has no short captions; leave out the probes that ask for them")
+        short = [self.dataset.short_captions[int(i)] for i in self.dataset.caption_image]
+        return short, [tuple(split_sentences(text)) or (text,) for text in short]
+
+    def clusters(self, direction: str) -> np.ndarray:
+        """The image that each query of a direction belongs to."""
+        return self.dataset.caption_image if direction == "t2i" else np.arange(len(self.dataset.image_names))
+
+    def bootstrap(self, direction: str) -> ClusterBootstrap:
+        """The resamples of a direction's queries, drawn once: probes of a session share them."""
+        if direction not in self._bootstraps:
+            self._bootstraps[direction] = ClusterBootstrap(self.clusters(direction), self.seed)
+        return self._bootstraps[direction]
+
+    def _encode(self, texts: list[str], first_tokens: int | None, padding: int) -> tuple[Tensor, np.ndarray]:
+        """Features and uncut token counts of texts of one form.
+
+        Raises:
+            NotApplicable: ids are to be changed and the model does not take ids, or has no place for so many pads.
+        """
+        if first_tokens is None and not padding:
+            features = self._stored_texts(texts, "", lambda part: self.encoder.encode_texts(part))
+            return features, self.encoder.token_lengths(texts)
+        tower = self.encoder.text_tower()
+        tokens = tower.tokens
+        tokens.pack([], padding)  # too many pads are refused before anything is encoded
+
+        def encode(part: list[str]) -> Tensor:
+            return tower.features(tokens.pack([ids[:first_tokens] for ids in tokens.ids(part)], padding))
+
+        features = self._stored_texts(texts, f"first {first_tokens}, pads {padding}", encode)
+        special = tokens.context_length - tokens.room
+        return features, np.array([len(ids[:first_tokens]) + padding + special for ids in tokens.ids(texts)])
+
+    def _stored_texts(self, texts: list[str], form: str, encode: Callable[[list[str]], Tensor]) -> Tensor:
+        space = space_of(self.encoder, "texts")
+        if self.store is None or not space:
+            return encode(texts)
+        keys = [content_key(form.encode(), text.encode("utf-8", "surrogatepass")) for text in texts]
+        return self.store.features(space, keys, lambda rows: encode([texts[row] for row in rows]))
+
+    def rankings(self, texts: Sequence[TextKey]) -> dict[str, Ranking]:
+        """Both directions' ranks of one text a caption."""
+        key = tuple(texts)
+        if key not in self._rankings:
+            images = self.images()  # first, so that a bad image stops the run before anything is encoded
+            features, row, _ = self.texts(texts)
+            self._rankings[key] = rank_both(features, images, self.dataset.caption_image, row)
+        return self._rankings[key]

@@ -1,0 +1,135 @@
+"""The record of a run: what was run (`Run`), what was measured (`Row`), and the check of records from elsewhere."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from functools import cache
+from types import UnionType
+from typing import TypeVar, get_args, get_origin, get_type_hints
+
+SCHEMA = 1
+
+QUERY_COLUMNS = ("condition", "direction", "query", "cluster", "rank", "cosine", "margin", "eligible", "affected")
+"""condition, direction ("t2i", "i2t"): text; query: caption index (t2i) or image index (i2t), int32;
+cluster: image index, the unit the bootstrap resamples, int32; rank: 1 is best, ties against the model,
+int32; cosine: with the best positive, float32; margin: cosine minus the best negative's, float32;
+eligible: the condition's transforms could be applied to this query's caption(s); affected: they changed it."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured number.
+
+    Attributes:
+        probe, condition: names from the probe's spec; ``order`` is the condition's place in it.
+        x: the swept value (number of padding sentences, ...) or None.
+        baseline: the condition that ``delta`` is measured against; its own rows have no delta.
+        direction: "t2i", "i2t" or "" for numbers without one (a card's scalars, attention mass).
+        metric: "recall@1", "recall@5", "recall@10", "median_rank", "mean_rank", "mrr",
+            "mean_positive_cosine", "mean_margin", or a probe's own name.
+        scope: "eligible" (the headline) or "all".
+        value, low, high: the number and its 95% interval (recalls as fractions in 0..1).
+        delta, delta_low, delta_high: paired difference to the baseline on the same queries.
+        p_mcnemar, p_holm: exact McNemar p of top-1 against the baseline, plain and Holm-corrected
+            over the conditions and directions of the probe.
+        n: queries behind the value; eligible, affected: captions that the condition could be and was
+            applied to; truncated: share of captions cut at the context length; tokens_lost: mean
+            number of tokens cut per caption.
+    """
+
+    probe: str
+    condition: str
+    order: int
+    x: float | None
+    baseline: str | None
+    direction: str
+    metric: str
+    scope: str
+    value: float
+    low: float | None
+    high: float | None
+    delta: float | None
+    delta_low: float | None
+    delta_high: float | None
+    p_mcnemar: float | None
+    p_holm: float | None
+    n: int
+    eligible: int
+    affected: int
+    truncated: float
+    tokens_lost: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything about a run that its rows share. Fingerprints are hex digests."""
+
+    schema: int
+    probe: str
+    probe_spec: str  # the spec's TOML text
+    title: str
+    model: str
+    model_family: str
+    model_fingerprint: str
+    model_options: dict[str, str]
+    data: str
+    split: str
+    data_fingerprint: str
+    protocol: str
+    captions: int
+    images: int
+    skipped: int
+    context_length: int
+    truncation: str  # in words: "cut, EOT kept last"
+    interval: str  # in words: method, resamples, level
+    precision: str
+    device: str
+    seed: int
+    seconds: float
+    created: str  # UTC, ISO 8601
+    command: str  # runs it again
+    versions: dict[str, str]  # clipbias, python, torch, open_clip, numpy, pillow
+    git_commit: str  # of the clipbias source tree; "" for an installed wheel
+    git_dirty: bool
+
+
+_NAMES = frozenset({"model", "data", "split", "probe", "condition", "metric", "baseline", "direction", "scope"})
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+T = TypeVar("T", Row, Run)
+
+
+def checked(kind: type[T], content: object) -> T:
+    """A record from JSON that may come from anybody.
+
+    Raises:
+        TypeError: no object, other fields than the record's, or a value of another type.
+        ValueError: a number that is none, or a name that would not print as it is.
+    """
+    if not isinstance(content, dict):
+        raise TypeError("not an object")
+    hints = _hints(kind)  # type: ignore[arg-type]  # a class is hashable, whatever its instances are
+    if content.keys() != hints.keys():
+        odd = sorted(content.keys() ^ hints.keys())
+        raise TypeError(f"fields missing or not known: {', '.join(map(repr, odd))[:200]}")
+    for name, value in content.items():
+        if not isinstance(value, hints[name]) or (isinstance(value, bool) and bool not in hints[name]):
+            raise TypeError(f"{name} is {type(value).__name__}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} is {value}")
+        if name in _NAMES and isinstance(value, str) and _CONTROL.search(value):
+            raise ValueError(f"{name} {value!r} holds control characters")
+    return kind(**content)
+
+
+@cache
+def _hints(kind: type[Row] | type[Run]) -> dict[str, tuple[type, ...]]:
+    """The types a field of a record may have in JSON; whole numbers may stand for others."""
+    out = {}
+    for name, hint in get_type_hints(kind).items():
+        plain = tuple(
+            get_origin(part) or part for part in (get_args(hint) if get_origin(hint) is UnionType else (hint,))
+        )
+        out[name] = (*plain, int) if float in plain else plain
+    return out

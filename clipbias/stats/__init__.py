@@ -1,0 +1,1 @@
+"""Statistics: pure functions of arrays, without torch and without files."""
