@@ -1,1 +1,1 @@
-"""Statistics: pure functions of arrays, without torch and without files."""
+"""Statistics on plain arrays: credit for ties, intervals, tests, contrasts, ranks. NumPy and SciPy only."""
