@@ -2,9 +2,9 @@
 
 | number | function | method |
 |---|---|---|
-| mean of credits in 0..1 (recall, reciprocal rank, accuracy) | `proportion` | Clopper-Pearson; Korn-Graubard (1998) over clusters |
-| mean of paired differences of credits | `difference` | MOVER (Zou and Donner 2008) of the mean gain and the mean loss |
-| ratio of two means of paired credits | `ratio` | the ratios whose residual `difference` cannot tell from 0 (Fieller 1954) |
+| mean of credits in 0..1 (recall, 1 / rank) | `proportion` | Clopper-Pearson; over clusters Korn and Graubard (1998) |
+| mean of paired differences of credits | `difference` | MOVER (Zou and Donner 2008) of mean gain and mean loss |
+| ratio of two means of paired credits | `ratio` | Fieller (1954): ratios whose residual `difference` may be 0 |
 | mean of anything else (cosine, rank, share) | `mean` | Hall's (1992) transformed t over clusters |
 | any other function of means | `resampled` | percentile bootstrap over clusters, in blocks |
 
@@ -18,9 +18,17 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import betaincinv, ndtri, stdtrit
+from scipy.special import betaincinv, stdtrit
 
 LEVEL = 0.95
+METHODS = {
+    "proportion": "Clopper-Pearson, over images Korn-Graubard",
+    "difference": "MOVER of gains and losses, over images",
+    "ratio": "Fieller by MOVER of gains and losses, over images",
+    "mean": "Hall's transformed t over images",
+    "resampled": "percentile bootstrap over images, 2000 resamples",
+}
+"""Function -> its method in words, as results name it."""
 RESAMPLES = 2000
 _PRIOR = 0.2
 """Weight of one cluster that fails as a whole in the estimate of a design effect: without it, a sample with no or
@@ -47,6 +55,11 @@ class _Sums(NamedTuple):
         """The size of the cluster that a query is in, on average over queries."""
         return float((self.size**2).sum() / self.queries)
 
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom: clusters less one, where sizes differ as many as give the same variance."""
+        return max(self.queries / self.typical - 1, 1.0)
+
 
 def _sums(values: np.ndarray, cluster: np.ndarray | None) -> _Sums:
     """Clusters' sums of ``values`` [Q] about the mean over queries."""
@@ -65,8 +78,8 @@ def _end(sums: _Sums, share: float, tail: float) -> tuple[float, float]:
         spread *= clusters / (clusters - 1) * (n - 1) / n
     effect = (spread + _PRIOR * sums.typical**2) / (n * share * (1 - share) + _PRIOR * sums.typical)
     size = n / effect
-    if 1 < clusters < n:
-        size *= float(stdtrit(n - 1, tail) / stdtrit(clusters - 1, tail)) ** 2
+    if clusters < n:
+        size *= float(stdtrit(n - 1, tail) / stdtrit(sums.freedom, tail)) ** 2
     hits = share * size
     misses = size - hits
     low = float(betaincinv(hits, misses + 1, tail)) if hits > 0 else 0.0
@@ -153,18 +166,22 @@ def _bisect(holds: Callable[[float], bool], inside: float, outside: float, steps
 def mean(values: np.ndarray, cluster: np.ndarray | None = None, level: float = LEVEL) -> Interval | None:
     """Mean of values [Q] without known bounds; None where all are equal or one cluster is all there is.
 
-    t over clusters with the linearised variance, put right for skewness by Hall's cubic transformation, which is what
+    t over clusters with the jackknife's variance, corrected for skewness by Hall's cubic transformation, which is what
     a studentised bootstrap estimates by resampling.
     """
     sums = _sums(np.asarray(values, dtype=np.float64), cluster)
     clusters = len(sums.size)
-    spread = float(np.sqrt((sums.residual**2).mean()))
     centre = float(np.mean(values))
-    if clusters < 2 or spread <= 1e-12 * max(1.0, abs(centre)):
+    if clusters < 2:
         return None
-    skew = float((sums.residual**3).mean()) / spread**3 / np.sqrt(clusters)
-    error = spread * clusters / sums.queries / np.sqrt(clusters - 1)
-    quantile = float(stdtrit(clusters - 1, (1 + level) / 2))
+    # The jackknife's residual: without its cluster the mean moves by that over the number of queries.
+    apart = sums.residual / (1 - sums.size / sums.queries)
+    spread = float(np.sqrt((apart**2).mean()))
+    if spread <= 1e-12 * max(1.0, abs(centre)):
+        return None
+    skew = float((apart**3).mean()) / spread**3 / np.sqrt(clusters)
+    error = spread * np.sqrt(clusters - 1) / sums.queries
+    quantile = float(stdtrit(sums.freedom, (1 + level) / 2))
     ends = [centre - error * _hall(side * quantile, skew) for side in (1, -1)]
     return Interval(centre, *ends)
 
@@ -203,8 +220,3 @@ def resampled(
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(found[1:], [tail, 1 - tail])
     return Interval(float(found[0]), float(low), float(high))
-
-
-def normal_quantile(level: float) -> float:
-    """The two-sided normal quantile of a level: 1.96 at 95%."""
-    return float(ndtri((1 + level) / 2))

@@ -16,7 +16,9 @@ _TERMS = 1 << 20  # of the sum for reciprocal ranks that are held at once
 
 
 def credit(better: np.ndarray, equal: np.ndarray, right: np.ndarray, k: int) -> np.ndarray:
-    """Probability [Q] that a right candidate is among the first ``k``: 1 - C(e, m) / C(e + p, m), m = min(k - b, e + p).
+    """Probability [Q] that a right candidate is among the first ``k``.
+
+    0 where k <= b, else 1 - C(e, m) / C(e + p, m) with m = min(k - b, e + p).
 
     Args:
         better: [Q] b, candidates strictly better than the best positive.
