@@ -77,9 +77,9 @@ def _print(numbers: list[Published], differing: list[list[Published]]) -> None:
         console.print(f"  {n.registered or n.model} {n.backbone} {n.dataset}: {what} {n.shown}  [{n.cited}]")
     if differing:
         console.print("\nsources that differ on the same weights")
-    for group in differing:
-        n = group[0]
+    for same in differing:
+        n = same[0]
         what = ", ".join(part for part in (n.direction.upper(), n.metric, n.condition) if part)
         console.print(f"  {n.registered or n.model} {n.backbone}, {n.dataset}, {what}")
-        for n in group:
+        for n in same:
             console.print(f"    {n.shown:>8}  {n.protocol}  [{n.cited}; {n.ran_by}]{' ' + n.note if n.note else ''}")

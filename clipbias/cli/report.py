@@ -63,6 +63,7 @@ def register(app: typer.Typer) -> None:
         from clipbias.report.tables import leaderboard as make_leaderboard
         from clipbias.results.card import cards
         from clipbias.results.folder import load_runs
+        from clipbias.results.published import lines, read_published
         from clipbias.shipped import shipped
 
         def show(title: str, board: pd.DataFrame) -> None:
@@ -83,13 +84,9 @@ def register(app: typer.Typer) -> None:
             "measured: clipbias demo",
             pd.read_csv(shipped("leaderboards") / "scenes.csv", dtype=str).drop(columns="protocol"),
         )
-        published = pd.read_csv(shipped("leaderboards") / "published.csv", dtype=str)
-        published = published[(published["metric"] == "recall@1") & published["direction"].isin(["t2i", "i2t"])]
-        wide = published.pivot_table(
-            index=["dataset", "backbone", "model"], columns="direction", values="value", aggfunc="first"
-        )
-        wide.columns = [f"{direction.upper()} R@1" for direction in wide.columns]
-        show("published (leaderboards/published.csv has the sources)", wide.fillna("").reset_index())
+        numbers = pd.DataFrame(lines(read_published()))
+        numbers.columns = ["data", "model", "backbone", "T2I R@1", "I2T R@1", "protocol", "source", "ran by"]
+        show("published, not measured (clipbias published)", numbers.drop(columns="ran by"))
 
     @app.command()
     def compare(

@@ -10,7 +10,7 @@ import pandas as pd
 
 from clipbias.errors import UserError
 from clipbias.results.folder import Finished
-from clipbias.shipped import shipped
+from clipbias.results.published import read_published
 
 
 def all_rows(runs: Sequence[Finished]) -> pd.DataFrame:
@@ -36,19 +36,17 @@ def model_order(rows: pd.DataFrame) -> list[str]:
 
 
 def published_drops(data: str) -> pd.DataFrame:
-    """Published changes of T2I R@1 in points on a data set, for the models that clipbias has a name for.
+    """Published changes of T2I R@1 in points on a data set, for models that are registered.
 
     Returns:
         Columns model, condition, value, source.
     """
-    table = pd.read_csv(shipped("leaderboards") / "published.csv", keep_default_na=False)
-    prefix = "recall@1 change, points: "
-    chosen = (table["dataset"] == data) & (table["registered"] != "") & table["metric"].str.startswith(prefix)
-    mine = table[chosen & (table["direction"] == "t2i")]
-    columns = {"model": mine["registered"], "condition": mine["metric"].str.removeprefix(prefix)}
-    return pd.DataFrame({**columns, "value": mine["value"].astype(float), "source": mine["source"]}).reset_index(
-        drop=True
-    )
+    found = [
+        (n.registered, n.condition, n.value, n.cited)
+        for n in read_published()
+        if (n.dataset, n.direction, n.metric, n.unit) == (data, "t2i", "recall@1", "points") and n.registered
+    ]
+    return pd.DataFrame(found, columns=["model", "condition", "value", "source"])
 
 
 def read_ablation(path: Path) -> pd.DataFrame:
