@@ -55,3 +55,23 @@ def write_text(target: Path, text: str) -> None:
     """Replace ``target`` by ``text`` (UTF-8, line ends as given), atomically."""
     with atomic_path(target) as path:
         path.write_text(text, encoding="utf-8", newline="")
+
+
+def below(folder: Path, *names: str) -> Path:
+    """``folder/names...`` for writing, where nothing on the way below ``folder`` is a link.
+
+    Args:
+        folder: what the user gave as --out; may itself be a link.
+        names: file names, as `clipbias.names.file_name` makes them.
+
+    Raises:
+        UserError: a link, or something else than a folder or a regular file, is in the way.
+    """
+    path = Path(folder)
+    for name in names:
+        path = path / name
+        if path.is_symlink():
+            raise UserError(f"{path} is a link, and nothing is written through it; remove it or choose another folder")
+    if path.exists() and not (path.is_dir() or path.is_file()):
+        raise UserError(f"{path} is neither a file nor a folder; choose another folder")
+    return path

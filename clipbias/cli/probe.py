@@ -46,19 +46,20 @@ def register(app: typer.Typer) -> None:
         list_: Annotated[bool, typer.Option("--list", help="List the probes.")] = False,
     ) -> None:
         """Run probes on models and write their results."""
-        from dataclasses import asdict
+        from dataclasses import asdict, replace
 
         from clipbias.cli.console import pairs, print_json, progress_bar
         from clipbias.cli.data import DATA_OPTIONS
-        from clipbias.data.loading import default_dataset_name, load_dataset
+        from clipbias.data.loading import DATASETS, default_dataset_name, load_dataset
         from clipbias.errors import NotApplicable, UserError
         from clipbias.models.loading import load_model
         from clipbias.probe.distributed import local_device, process_group, serve, shared
         from clipbias.probe.run import run_probe
         from clipbias.probe.session import Session
-        from clipbias.probe.spec import find_probes, read_probe, shipped_probes
+        from clipbias.probe.spec import find_probes, read_probe, reference, shipped_probes
         from clipbias.probe.store import open_store
         from clipbias.results.folder import read_rows
+        from clipbias.results.settings import Settings
 
         if list_:
             for path in shipped_probes().values():
@@ -69,7 +70,7 @@ def register(app: typer.Typer) -> None:
             raise UserError("name a probe and a model: clipbias probe padding --model nano-longclip")
         if weights is not None and len(model) > 1:
             raise UserError("--weights belongs to one model; run the models one by one, or give paths as --model")
-        probes = [p for name in names for p in find_probes(name)]
+        probes = [(reference(name, p), p) for name in names for p in find_probes(name)]
         place = local_device(device)
         settings = pairs(model_option, "--model-option", ("name", "weights", "device", "precision"))
         encoders = [load_model(m, weights, place, precision, **settings) for m in model]
@@ -80,6 +81,20 @@ def register(app: typer.Typer) -> None:
         dataset = load_dataset(
             chosen, root=root, split=split, skip_bad=skip_bad, **pairs(option, "--option", DATA_OPTIONS)
         )
+        common = Settings(
+            probe="",
+            model="",
+            data=chosen,
+            weights=str(weights or ""),
+            model_options=settings,
+            root=str(root or ""),
+            split=dataset.split if chosen in DATASETS else split or "",
+            options=pairs(option, "--option", DATA_OPTIONS),
+            skip_bad=skip_bad,
+            precision=precision,
+            compile=compile_,
+            seed=seed,
+        )
         with process_group() as number:
             if number:
                 for encoder in encoders:
@@ -88,16 +103,14 @@ def register(app: typer.Typer) -> None:
             if not as_json:
                 print(f"data: {dataset.protocol}" + ("" if data else "  (no --data given)"))
             printed = []
-            for encoder in encoders:
+            for as_given, encoder in zip(model, encoders, strict=True):
                 folders = []
                 with progress_bar() as progress, shared(encoder) as working:
                     session = Session(working, dataset, seed, progress, open_store() if cache else None)
-                    command = (
-                        f"clipbias probe {' '.join(p.name for p in probes)} --model {encoder.name} --data {chosen}"
-                    )
-                    for p in probes:
+                    for name, p in probes:
+                        asked = replace(common, probe=name, model=as_given, device=str(working.device))
                         try:
-                            folders.append(run_probe(session, p, out, command))
+                            folders.append(run_probe(session, p, out, settings=asked))
                         except UserError as error:
                             left_out = isinstance(error, NotApplicable) and len(probes) > 1
                             if "all" not in names and not left_out:

@@ -4,40 +4,54 @@ from __future__ import annotations
 
 import datetime
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from clipbias.probe.kinds import KINDS
 from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
 from clipbias.provenance import source_state, versions
-from clipbias.results.folder import read_run, run_folder, write_run
+from clipbias.results.folder import place_for, read_run, write_run
 from clipbias.results.record import SCHEMA, Run
+from clipbias.results.settings import Settings
 from clipbias.stats.bootstrap import INTERVAL
 
 
-def run_probe(session: Session, probe: Probe, results: Path, command: str = "") -> Path:
+def run_probe(
+    session: Session, probe: Probe, results: Path, command: str = "", settings: Settings | None = None
+) -> Path:
     """Run a probe and write its run folder; a finished run of the same things is reused.
 
     Args:
         session: model, data, seed.
         probe: the spec.
         results: where run folders are kept.
-        command: how to run it again; for the record.
+        command: what was typed, where that was not `clipbias probe`; for the record.
+        settings: what was asked for; default: what the session says of itself.
 
     Returns:
         The run folder.
 
     Raises:
-        UserError: the probe's kind is unknown, or cannot be answered for this model or data.
+        UserError: the probe's kind is unknown, cannot be answered for this model or data, or the folder is taken.
     """
-    encoder, dataset = session.encoder, session.dataset
-    folder = run_folder(results, encoder.name, dataset.name, probe.name)
-    if _is_the_same(folder, session, probe):
+    run = described(session, probe, command, settings)
+    folder = place_for(results, run)
+    if (folder / "run.json").exists() and _same(read_run(folder), run):
         return folder
     began = time.monotonic()
     rows, queries = KINDS[probe.kind](session, probe)
+    run = replace(run, seconds=round(time.monotonic() - began, 3), created=_now())
+    write_run(place_for(results, run), run, rows, queries)
+    return folder
+
+
+def described(session: Session, probe: Probe, command: str = "", settings: Settings | None = None) -> Run:
+    """The record of a run of ``probe`` that has not begun."""
+    encoder, dataset = session.encoder, session.dataset
+    asked = settings or _session_settings(session, probe)
     commit, dirty = source_state()
-    run = Run(
+    return Run(
         schema=SCHEMA,
         probe=probe.name,
         probe_spec=probe.text,
@@ -59,26 +73,39 @@ def run_probe(session: Session, probe: Probe, results: Path, command: str = "") 
         precision=encoder.precision,
         device=encoder.device.type,
         seed=session.seed,
-        seconds=round(time.monotonic() - began, 3),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        command=command,
+        seconds=0.0,
+        created=_now(),
+        command=command or asked.command,
         versions=versions(),
         git_commit=commit,
         git_dirty=dirty,
+        identity=encoder.identity(),
+        images_fingerprint=session.images_fingerprint,
+        settings=asked.record(),
     )
-    write_run(folder, run, rows, queries)
-    return folder
 
 
-def _is_the_same(folder: Path, session: Session, probe: Probe) -> bool:
-    """Whether a finished run there answers the same question about the same things."""
-    if not (folder / "run.json").exists():
-        return False
-    old = read_run(folder)
-    return (
-        (old.probe_spec, old.model_fingerprint, old.data_fingerprint)
-        == (probe.text, session.encoder.fingerprint, session.dataset.fingerprint)
-        and (old.precision, old.device, old.seed)
-        == (session.encoder.precision, session.encoder.device.type, session.seed)
-        and old.versions == versions()
+def _session_settings(session: Session, probe: Probe) -> Settings:
+    """What can be said of a session that was put together in Python: names, not how they were loaded."""
+    encoder, dataset = session.encoder, session.dataset
+    return Settings(
+        probe=probe.name,
+        model=encoder.name,
+        data=dataset.name,
+        split=dataset.split,
+        device=encoder.device.type,
+        precision=encoder.precision,
+        seed=session.seed,
     )
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _same(old: Run, new: Run) -> bool:
+    """Whether a finished run answers the same question about the same things, computed in the same way."""
+    return all(getattr(old, name) == getattr(new, name) for name in _DECISIVE)
+
+
+_DECISIVE = ("schema", "probe_spec", "fingerprint", "data_key", "seed", "interval", "versions")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -58,6 +59,23 @@ class Session:
         self._rankings: dict[tuple[TextKey, ...], dict[str, Ranking]] = {}
         self._bootstraps: dict[str, ClusterBootstrap] = {}
 
+    @cached_property
+    def image_keys(self) -> list[bytes | None]:
+        """A digest of each image's content; None each where the images are made, not read."""
+        return image_keys(self.dataset)
+
+    @cached_property
+    def images_fingerprint(self) -> str:
+        """One digest, 16 hex digits, of every image's content; "" where the images are made, not read.
+
+        Raises:
+            UserError: names every image that cannot be read.
+        """
+        known = [key for key in self.image_keys if key is not None]
+        if len(known) < len(self.image_keys) and hasattr(self.dataset.load_image, "key"):
+            require_readable(self.dataset, self.progress)
+        return content_key(*known).hex()[:16] if known and len(known) == len(self.image_keys) else ""
+
     def images(self) -> Tensor:
         """Image features [N, D]; nothing is encoded before every image that has to be was seen to be readable.
 
@@ -65,7 +83,7 @@ class Session:
             UserError: names every image that cannot be read.
         """
         if self._images is None:
-            keys = image_keys(self.dataset) if self.store is not None else []
+            keys = self.image_keys if self.store is not None else []
             space = space_of(self.encoder, "images")
             if self.store is None or not space or not any(keys):
                 # Where images are made and not read, making them is the check.

@@ -233,3 +233,10 @@ def find_probes(name: str) -> list[Probe]:
     else:
         raise UserError(f"no probe is called {name!r}; there are {', '.join(known)}, all, or a path to a .toml file")
     return [p for member in probe.suite for p in find_probes(member)] if probe.suite else [probe]
+
+
+def reference(asked: str, probe: Probe) -> str:
+    """What to ask for to get ``probe`` alone, where ``asked`` stood for it: its own name, or the path as given."""
+    known = shipped_probes()
+    own = asked.endswith(".toml") and not (probe.name in known and read_probe(known[probe.name]).text == probe.text)
+    return asked if own else probe.name

@@ -1,6 +1,6 @@
 """Run folders: how a run is written, found and read.
 
-A run folder ``<results>/<model>/<data>/<probe>/`` holds
+A run folder ``<results>/<model>@<fingerprint>/<data>@<fingerprint>/<probe>/`` holds
 
 - ``run.json``: one `Run` (what was run, on what, with which versions) and how to run it again;
 - ``rows.jsonl``: one `Row` per line (condition x direction x metric x scope);
@@ -12,28 +12,66 @@ A run folder ``<results>/<model>/<data>/<probe>/`` holds
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipbias.errors import UserError
-from clipbias.files import atomic_path, write_text
+from clipbias.files import atomic_path, below, write_text
+from clipbias.names import file_name
 from clipbias.results.record import QUERY_COLUMNS, SCHEMA, Row, Run, checked
+from clipbias.results.schema1 import upgraded_run
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def run_folder(results: Path, model: str, data: str, probe: str) -> Path:
-    """The folder of a run; names are reduced to characters that every file system takes."""
-    return results / _safe(model) / _safe(data) / _safe(probe)
+_FILES = ("run.json", "rows.jsonl", "queries.parquet")
+_HEAD = 8
 
 
-def _safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(name).name if "/" in name else name).strip(".-") or "unnamed"
+def run_folder(
+    results: Path, model: str, data: str, probe: str, model_fingerprint: str = "", data_fingerprint: str = ""
+) -> Path:
+    """The folder of a run, ``MODEL@1a2b3c4d/DATA@5e6f7a8b/PROBE`` below ``results``.
+
+    Names go through `clipbias.names.file_name`; the head of a fingerprint tells apart what is called the same.
+    """
+    return results / _named(model, model_fingerprint) / _named(data, data_fingerprint) / file_name(probe)
+
+
+def _named(name: str, fingerprint: str) -> str:
+    return file_name(name) + (f"@{file_name(fingerprint[:_HEAD])}" if fingerprint else "")
+
+
+def place_for(results: Path, run: Run) -> Path:
+    """Where a run is written: its folder, free or holding an earlier run of the same model, data and probe.
+
+    Raises:
+        UserError: a link is in the way, or the folder holds another run or files that clipbias did not make.
+    """
+    wanted = run_folder(Path(), run.model, run.data, run.probe, run.fingerprint, run.data_key)
+    folder = below(results, *wanted.parts)
+    if not folder.is_dir():
+        if folder.exists():
+            raise UserError(f"{folder} is a file; choose another folder for results")
+        return folder
+    for entry in sorted(folder.iterdir()):
+        if entry.name not in _FILES and not (entry.name.startswith(".") and entry.name.endswith(".part")):
+            raise UserError(f"{folder} holds {entry.name!r}, which clipbias did not write; choose another folder")
+        below(folder, entry.name)
+    if (folder / "run.json").exists() and which(read_run(folder)) != which(run):
+        raise UserError(
+            f"{folder} holds a run of another model or other data; it is not overwritten, choose another folder"
+        )
+    return folder
+
+
+def which(run: Run) -> tuple[str, str, str]:
+    """What a run is of: model and data by fingerprint, and the probe's name."""
+    return run.fingerprint, run.data_key, run.probe
 
 
 def write_run(folder: Path, run: Run, rows: Sequence[Row], queries: pd.DataFrame) -> None:
@@ -64,11 +102,11 @@ def read_run(folder: Path) -> Run:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a readable run ({error})") from error
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        found = content.get("schema") if isinstance(content, dict) else None
-        raise UserError(f"{path}: schema {found!r}; this version of clipbias reads schema {SCHEMA}")
+    found = content.get("schema") if isinstance(content, dict) else None
+    if found not in (1, SCHEMA) or isinstance(found, bool):
+        raise UserError(f"{path}: schema {str(found)[:40]!r}; this version of clipbias reads schemas 1 and {SCHEMA}")
     try:
-        return checked(Run, content)
+        return checked(Run, content if found == SCHEMA else upgraded_run(content))
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -148,13 +186,13 @@ def load_runs(paths: Sequence[Path]) -> list[Finished]:
     """Every finished run in and below ``paths``, one for each model, data set, split and probe, in that order.
 
     Runs from several folders and machines are merged. A run that is there twice counts once where it is the same
-    (model, data and spec, by fingerprint): the first by path is taken. Folders without ``run.json`` are unfinished
-    and passed over.
+    (model, data and spec, by fingerprint): the first by path is taken. Models, or data sets, of one name and different
+    fingerprints are named NAME@FINGERPRINT. Folders without ``run.json`` are unfinished and passed over.
 
     Raises:
         UserError: a path does not exist, a run is damaged, of another schema, or there twice and not the same.
     """
-    found: dict[tuple[str, str, str, str], Finished] = {}
+    found: dict[tuple[str, ...], Finished] = {}
     for folder in find_runs(paths):
         try:
             run = read_run(folder)
@@ -162,17 +200,32 @@ def load_runs(paths: Sequence[Path]) -> list[Finished]:
             if (folder / "run.json").exists():
                 raise
             continue  # made anew by another process since it was listed: unfinished
-        earlier = found.setdefault((run.model, run.data, run.split, run.probe), Finished(folder, run))
-        if _identity(earlier.run) != _identity(run):
+        key = (run.model, run.data, run.split, run.probe, *which(run))
+        earlier = found.setdefault(key, Finished(folder, run))
+        if earlier.run.probe_spec != run.probe_spec:
             raise UserError(
                 f"{folder}: {run.probe} of {run.model} on {run.data} is there twice and differs, see {earlier.folder}; "
                 "remove one"
             )
-    return [found[key] for key in sorted(found)]
+    return _told_apart([found[key] for key in sorted(found)])
 
 
-def _identity(run: Run) -> tuple[str, str, str]:
-    return run.model_fingerprint, run.data_fingerprint, run.probe_spec
+def _told_apart(runs: list[Finished]) -> list[Finished]:
+    """Runs with the head of a fingerprint in the name of models, or data sets, that are called the same and differ."""
+    models: dict[tuple[str, ...], set[str]] = {}
+    data: dict[tuple[str, str], set[str]] = {}
+    for one in runs:
+        models.setdefault((one.run.model,), set()).add(one.run.fingerprint)
+        data.setdefault((one.run.data, one.run.split), set()).add(one.run.data_key)
+    out = []
+    for one in runs:
+        run = one.run
+        if len(models[run.model,]) > 1:
+            run = replace(run, model=f"{run.model}@{run.fingerprint[:_HEAD]}")
+        if len(data[run.data, run.split]) > 1:
+            run = replace(run, data=f"{run.data}@{run.data_key[:_HEAD]}")
+        out.append(Finished(one.folder, run))
+    return out
 
 
 def top1(queries: pd.DataFrame, condition: str, direction: str = "t2i") -> pd.Series:

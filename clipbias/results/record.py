@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from types import UnionType
-from typing import TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-SCHEMA = 1
+SCHEMA = 2
 
 QUERY_COLUMNS = ("condition", "direction", "query", "cluster", "rank", "cosine", "margin", "eligible", "affected")
 """condition, direction ("t2i", "i2t"): text; query: caption index (t2i) or image index (i2t), int32;
@@ -93,6 +94,24 @@ class Run:
     versions: dict[str, str]  # clipbias, python, torch, open_clip, numpy, pillow
     git_commit: str  # of the clipbias source tree; "" for an installed wheel
     git_dirty: bool
+    identity: dict[str, Any] = field(default_factory=dict)  # `Encoder.identity`; {} in runs of schema 1
+    images_fingerprint: str = ""  # of the images' bytes; "" where they are made, and in runs of schema 1
+    settings: dict[str, Any] = field(default_factory=dict)  # `clipbias.results.settings.Settings`
+
+    @property
+    def fingerprint(self) -> str:
+        """What decides the model's features; of its weights and options only, in runs of schema 1."""
+        return str(self.identity.get("fingerprint") or self.model_fingerprint)
+
+    @property
+    def data_key(self) -> str:
+        """What decides the data: images, captions and their pairing."""
+        return data_key(self.data_fingerprint, self.images_fingerprint)
+
+
+def data_key(captions: str, images: str) -> str:
+    """One digest, 16 hex digits, of captions' and images' fingerprints; the captions' own where images are made."""
+    return hashlib.sha256(f"{captions} {images}".encode()).hexdigest()[:16] if images else captions
 
 
 _NAMES = frozenset({"model", "data", "split", "probe", "condition", "metric", "baseline", "direction", "scope"})

@@ -81,13 +81,15 @@ def test_the_leaderboard_is_sorted_and_shows_what_was_measured(tmp_path):
     assert set(board["drop first"]) == {"-10.0"} and set(board["swap 1-4 95%"]) == {"-15.0 to -5.0"}
 
 
-def test_the_same_run_twice_is_one_and_two_that_differ_are_refused(tmp_path):
+def test_the_same_run_twice_is_one_and_models_of_one_name_are_told_apart(tmp_path):
     write_models(tmp_path / "a", "m")
     write_models(tmp_path / "b", "m")
     assert len(load_runs([tmp_path])) == 4
     write_models(tmp_path / "c", "m", model_fingerprint="other")
+    assert {one.run.model for one in load_runs([tmp_path])} == {"m@0", "m@other"}
+    write_models(tmp_path / "d", "m", probe_spec="another question")
     with pytest.raises(UserError, match="there twice and differs"):
-        all_rows(load_runs([tmp_path]))
+        load_runs([tmp_path])
 
 
 def test_unfinished_runs_are_left_out_and_nothing_at_all_is_said(tmp_path):
