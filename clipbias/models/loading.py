@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +65,7 @@ def load_model(
         entry = ModelEntry("openclip", "", 0, 0, name)
     elif (Path(name) / CONFIG).is_file():
         _refuse(options, name, known=_OPENCLIP_OPTIONS)
-        return load_openclip(Path(name).name, f"{LOCAL}{name}", weights, where, precision, **options)
+        return load_openclip(checkpoint_name(Path(name)), f"{LOCAL}{name}", weights, where, precision, **options)
     elif not Path(weights or name).exists() and ":" in name:
         entry = _user_function(name)
     elif not Path(weights or name).exists():
@@ -76,7 +77,7 @@ def load_model(
         _refuse(options, name, known=_OPENCLIP_OPTIONS)
         return load_openclip(name, entry.source.removeprefix(PREFIX), weights, where, precision, **options)
     path = Path(weights or name) if entry is None else find_weights(name, entry, weights)
-    label = Path(name).stem if entry is None else name
+    label = checkpoint_name(Path(name)) if entry is None else name
     return _read_checkpoint(label, path, entry.family if entry else None, where, precision, options)
 
 
@@ -121,6 +122,23 @@ def _read_checkpoint(
         device=device,
         precision=precision,
     )
+
+
+def checkpoint_name(path: Path) -> str:
+    """What a checkpoint is called: its file or folder, or the run that it lies in where that says nothing.
+
+    ``runs/a/model.pt`` and ``runs/a/model/`` are "a"; ``runs/a/debias.pt`` is "debias".
+    """
+    parts = [part for part in Path(os.path.abspath(path)).parts[1:] if part]
+    if path.is_file() or path.suffix in (".pt", ".pth", ".bin", ".safetensors"):
+        parts[-1] = Path(parts[-1]).stem
+    said = [part for part in parts if not _SAYS_NOTHING.fullmatch(part.lower())]
+    return said[-1] if said else path.stem
+
+
+_SAYS_NOTHING = re.compile(
+    r"(open_clip_|pytorch_)?model|weights|state|best|last|latest|final|checkpoints?|epoch[_-]?\d*"
+)
 
 
 def _refuse(options: dict[str, Any], what: str, known: Sequence[str] = ()) -> None:
