@@ -173,6 +173,7 @@ def register(app: typer.Typer) -> None:
         from clipbias.data.sentences import dataset_sentences
         from clipbias.errors import UserError
         from clipbias.files import atomic_path, write_text
+        from clipbias.names import file_name
 
         dataset = load_dataset(name, root=root, split=split)
         if not 0 <= index < len(dataset.image_names):
@@ -180,7 +181,7 @@ def register(app: typer.Typer) -> None:
                 f"{name}, split {dataset.split}: images are numbered 0 to {len(dataset.image_names) - 1}, not {index}"
             )
         image = dataset.load_image(index)
-        stem = f"{dataset.name}_{dataset.split}_{index}"
+        stem = file_name(f"{dataset.name}_{dataset.split}_{index}")
         mine = [k for k, owner in enumerate(dataset.caption_image) if owner == index]
         with atomic_path(out / f"{stem}.png") as path:
             image.save(path, format="PNG")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from clipbias.files import write_text
+from clipbias.names import file_name
 from clipbias.report.examples import Example, find_examples
 from clipbias.report.figures import (
     ablation_figure,
@@ -73,6 +74,7 @@ def _data_figures(rows: pd.DataFrame, data: str, models: list[str], out: Path) -
     drawn = []
 
     def keep(stem: str, caption: str, table: pd.DataFrame, figure: Figure) -> None:
+        stem = file_name(stem)  # data sets and conditions are named by files of anybody
         save_figure(figure, out / stem)
         write_text(out / f"{stem}.csv", to_csv(table))
         drawn.append(Drawn(stem, caption, table))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -172,3 +173,38 @@ def test_another_run_or_foreign_files_in_the_folder_are_left_alone(tmp_path):
     with pytest.raises(UserError, match=r"notes\.txt"):
         write(tmp_path / "more")
     assert (folder / "notes.txt").read_text() == "mine"
+
+
+def listing(folder: Path) -> dict[Path, bytes | None]:
+    return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(names.filter(lambda n: not set(n) & set("\x1b")), names.filter(lambda n: not set(n) & set("\x1b")))
+def test_a_report_writes_below_its_folder_whatever_models_and_data_are_called(tmp_path_factory, model, data):
+    from clipbias.report.build import build_report
+    from tests.tests_support import write_models
+
+    top = tmp_path_factory.mktemp("report")
+    (top / "user").mkdir()
+    (top / "user" / "photos.csv").write_text("mine")
+    data = data.replace("/abs", str(top / "user"))
+    write_models(top / "results", model, data)
+    before = listing(top)
+    with suppress(UserError):  # names that would not print as they are stay refused
+        build_report([top / "results"], top / "user" / "figures")
+    after = {p: content for p, content in listing(top).items() if not p.is_relative_to(top / "user" / "figures")}
+    assert after == before
+
+
+def test_data_show_writes_into_out_also_for_a_path(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from clipbias.cli.app import app
+
+    table = photos(tmp_path / "a", 10)
+    before = listing(tmp_path / "a")
+    run = CliRunner().invoke(app, ["data", "show", str(table), "1", "--out", str(tmp_path / "out")])
+    assert run.exit_code == 0, run.output
+    assert listing(tmp_path / "a") == before
+    assert {p.suffix for p in (tmp_path / "out").iterdir()} == {".png", ".txt"}
