@@ -23,11 +23,10 @@ def register(app: typer.Typer) -> None:
         device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     ) -> None:
         """Probe the small models that ship, on the embedded scenes, and write the report; about a minute."""
-        from dataclasses import replace
-
         from clipbias.cli.console import progress_bar
         from clipbias.data.loading import load_dataset
         from clipbias.models.loading import load_model
+        from clipbias.probe.asked import with_kept_images
         from clipbias.probe.run import run_probe
         from clipbias.probe.session import Session
         from clipbias.probe.spec import find_probes
@@ -37,16 +36,13 @@ def register(app: typer.Typer) -> None:
         probes = find_probes("paper")
         dataset = load_dataset("scenes")
         print(f"data: {dataset.protocol}")
-        # Drawing a scene costs more than encoding it with models as small as these.
-        pictures = [dataset.load_image(i) for i in range(len(dataset.image_names))]
-        dataset = replace(dataset, load_image=pictures.__getitem__)
+        dataset = with_kept_images(dataset)
         rows: dict[str, list[Row]] = {}
         for name in DEMO_MODELS:
             print(f"model: {name}", flush=True)
             with progress_bar() as progress:
                 session = Session(load_model(name, device=device), dataset, progress=progress)
-                command = f"clipbias probe paper --model {name} --data scenes"
-                rows[name] = [r for p in probes for r in read_rows(run_probe(session, p, results, command))]
+                rows[name] = [r for p in probes for r in read_rows(run_probe(session, p, results))]
         build_report([results], out)
         print("\n" + summary(rows))
         print(f"\nresults: {results}\nreport: {out / 'index.html'}")

@@ -12,6 +12,7 @@ A run folder ``<results>/<model>@<fingerprint>/<data>@<fingerprint>/<probe>/`` h
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -37,8 +38,11 @@ def run_folder(
 ) -> Path:
     """The folder of a run, ``MODEL@1a2b3c4d/DATA@5e6f7a8b/PROBE`` below ``results``.
 
-    Names go through `clipbias.names.file_name`; the head of a fingerprint tells apart what is called the same.
+    Names go through `clipbias.names.file_name`; the head of a fingerprint tells apart what is called the same. A data
+    set that is a file is called by the file, not by the whole path.
     """
+    if data_fingerprint and re.search(r"[/\\]", data) and not data.startswith("hf:"):
+        data = re.split(r"[/\\]", data.rstrip("/\\"))[-1]
     return results / _named(model, model_fingerprint) / _named(data, data_fingerprint) / file_name(probe)
 
 

@@ -1,0 +1,63 @@
+"""From recorded settings back to a session: the model and the data as they were asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from clipbias.data.dataset import RetrievalDataset
+from clipbias.data.loading import load_dataset
+from clipbias.models.encoder import Encoder
+from clipbias.models.loading import load_model
+from clipbias.results.settings import Settings
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def open_encoder(settings: Settings) -> Encoder:
+    """The model that the settings name.
+
+    Raises:
+        UserError: as `load_model`.
+    """
+    encoder = load_model(
+        settings.model, settings.weights or None, settings.device, settings.precision, **settings.model_options
+    )
+    if settings.compile:
+        encoder.compile()
+    return encoder
+
+
+def open_dataset(settings: Settings) -> RetrievalDataset:
+    """The data set that the settings name.
+
+    Raises:
+        UserError: as `load_dataset`.
+    """
+    return load_dataset(
+        settings.data,
+        root=settings.root or None,
+        split=settings.split or None,
+        skip_bad=settings.skip_bad,
+        **settings.options,
+    )
+
+
+class KeptImages:
+    """``load_image`` of pictures that are made, each made once and held in memory."""
+
+    def __init__(self, dataset: RetrievalDataset) -> None:
+        self._load = lru_cache(maxsize=None)(dataset.load_image)
+        if hasattr(dataset.load_image, "key"):
+            self.key = dataset.load_image.key
+
+    def __call__(self, index: int) -> Image.Image:
+        """The picture."""
+        return self._load(index)
+
+
+def with_kept_images(dataset: RetrievalDataset) -> RetrievalDataset:
+    """A small data set whose pictures are made, for several models: drawing a scene costs more than encoding it."""
+    return replace(dataset, load_image=KeptImages(dataset))

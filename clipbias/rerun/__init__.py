@@ -1,0 +1,1 @@
+"""Running a record again, and holding results against what was published."""
