@@ -159,6 +159,34 @@ def register(app: typer.Typer) -> None:
             print(f"{f'captions beyond {limit} tokens':34}{(tokens > limit).mean():7.1%}")
         print(f"{'captions under 4 sentences':34}{np.mean([len(s) < 4 for s in split_up]):7.1%}")
 
+    @group.command("pack")
+    def pack_(
+        name: Annotated[str, typer.Argument(help="A data set, or a path.")],
+        model: Annotated[str, typer.Option(help="The model whose resizing is applied.")],
+        out: Annotated[Path, typer.Option(help="Where the pack is written.")],
+        weights: Annotated[Path | None, typer.Option(help="The model's checkpoint file.")] = None,
+        root: Annotated[Path | None, typer.Option(help="The data set's folder.")] = None,
+        split: Annotated[str | None, typer.Option(help="Which part of it.")] = None,
+        option: Annotated[list[str] | None, typer.Option(help="An option of the reader, name=value.")] = None,
+        workers: Annotated[int, typer.Option(min=0, help="Decoding threads; 0: one per core.")] = 0,
+    ) -> None:
+        """Write a data set's resized pixels once, so that later runs decode nothing (--option pack=DIR)."""
+        from clipbias.cli.console import pairs, progress_bar
+        from clipbias.data.loading import load_dataset
+        from clipbias.data.pack import needed, write_pack
+        from clipbias.errors import UserError
+        from clipbias.models.loading import load_model
+
+        transform = getattr(load_model(model, weights=weights, device="cpu"), "transform", None)
+        if transform is None or not hasattr(transform, "resized"):
+            raise UserError(f"{model}: its image transform is its own; only models with a stated one can be packed for")
+        dataset = load_dataset(name, root=root, split=split, **pairs(option, "--option", DATA_OPTIONS))
+        height, width = transform.size
+        print(f"{len(dataset.image_names):,} images, {needed(dataset, height, width) / 1e9:,.2f} GB in {out}")
+        with progress_bar() as progress:
+            write_pack(dataset, out, transform.geometry(), transform.resized, height, width, workers or None, progress)
+        print(f"packed: use it with --data {name} --option pack={out}")
+
     @group.command()
     def show(
         name: Annotated[str, typer.Argument(help="A data set, e.g. scenes.")],

@@ -50,7 +50,12 @@ def dataset_spec(name: str) -> DatasetSpec:
 
 
 def load_dataset(
-    name: str, root: str | Path | None = None, split: str | None = None, skip_bad: bool = False, **options: object
+    name: str,
+    root: str | Path | None = None,
+    split: str | None = None,
+    skip_bad: bool = False,
+    pack: str | Path | None = None,
+    **options: object,
 ) -> RetrievalDataset:
     """The data set of that name, or users' own data at that path.
 
@@ -63,6 +68,7 @@ def load_dataset(
             its image names start from.
         split: which part; each data set has its own default.
         skip_bad: decode every image now and leave out those that cannot be read, with their captions.
+        pack: a folder that `clipbias data pack` made of the same data set; images are read from it.
         options: of the reader, e.g. ``first_five=True`` for coco.
 
     Raises:
@@ -78,6 +84,10 @@ def load_dataset(
         from clipbias.data.images import find_bad_images
 
         dataset = without_images(dataset, [bad.index for bad in find_bad_images(dataset)])
+    if pack is not None:
+        from clipbias.data.pack import with_pack
+
+        dataset = with_pack(dataset, Path(pack))
     return dataset
 
 

@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clipbias.data.pack import RULE, rule_text
+from clipbias.errors import UserError
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -42,16 +45,39 @@ class Preprocessing:
     rgb: Literal["first", "last"] = "last"
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """Pixels [3, H, W] of one image."""
+        """Pixels [3, H, W] of one image.
+
+        Raises:
+            UserError: an image from a pack that was resized by another rule.
+        """
+        pixels = torch.from_numpy(self.resized(image)).permute(2, 0, 1).float() / 255
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
+        return (pixels - mean) / std
+
+    def resized(self, image: Image.Image) -> np.ndarray:
+        """Everything but the normalisation: uint8 [H, W, 3], what `clipbias.data.pack` keeps.
+
+        Raises:
+            UserError: as for a call.
+        """
+        packed = image.info.get(RULE)
+        if packed is not None:
+            if packed != rule_text(self.geometry()):
+                raise UserError(
+                    f"this pack was resized by {packed}, the model wants {rule_text(self.geometry())}; "
+                    "make a pack for it with `clipbias data pack`"
+                )
+            return np.array(image)
         if self.rgb == "first":
             image = image.convert("RGB")
         if image.size != self.size[::-1]:
             image = self._resized(image)
         # Images with a palette or with transparency differ between the two orders.
-        image = image.convert("RGB")
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
-        return (pixels - mean) / std
+        return np.array(image.convert("RGB"))
+
+    def geometry(self) -> dict[str, Any]:
+        """The part of `record` that decides the resized pixels."""
+        return {k: v for k, v in self.record().items() if k not in ("mean", "std")}
 
     @cached_property
     def _resized(self) -> Callable[[Image.Image], Image.Image]:
