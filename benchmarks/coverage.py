@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy.special import betaincinv, stdtrit
@@ -62,6 +63,7 @@ def exact(count: float, n: float) -> float:
     return float(high - low)
 
 
+@cache
 def tango(won: float, lost: float, n: int) -> float:
     """Width of Tango's (1998) score interval of a paired difference."""
 
@@ -76,7 +78,7 @@ def tango(won: float, lost: float, n: int) -> float:
     for outside in (-1.0, 1.0):
         inside = (won - lost) / n
         far = outside
-        for _ in range(45):
+        for _ in range(30):
             middle = (inside + far) / 2
             inside, far = (middle, far) if excess(middle) <= 0 else (inside, middle)
         ends.append(inside)
@@ -142,7 +144,7 @@ def difference_cells(quick: bool) -> Iterator[Cell]:
             ) -> tuple[float, float, float, float]:
                 x, y = pair(g, cluster, share, share - drop, r, icc)
                 found = difference(y - x, cluster)
-                wide = tango((y > x).sum(), (y < x).sum(), len(x)) if icc == 0 else np.nan
+                wide = tango(float((y > x).sum()), float((y < x).sum()), len(x)) if icc == 0 else np.nan
                 return -drop, found.low, found.high, wide
 
             yield Cell(f"difference, clusters {size}", f"p {share} n {n} r {r} drop {drop} icc {icc}", trial)

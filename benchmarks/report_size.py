@@ -40,7 +40,9 @@ def queries(probe: Probe, count: int, seed: int) -> pd.DataFrame:
                         "direction": direction,
                         "query": places,
                         "cluster": places,
-                        "rank": generator.geometric(0.5, count).astype(np.int32),
+                        "better": generator.geometric(0.5, count).astype(np.int32) - 1,
+                        "equal": 0,
+                        "right": 1,
                         "cosine": generator.uniform(0, 1, count).astype(np.float32),
                         "margin": generator.normal(0, 0.1, count).astype(np.float32),
                         "eligible": True,
@@ -57,7 +59,7 @@ def rows(probe: Probe, table: pd.DataFrame) -> list[Row]:
     for order, condition in enumerate(probe.conditions):
         base = condition.name == probe.baseline
         for direction in ("t2i", "i2t"):
-            rank = table.loc[(table["condition"] == condition.name) & (table["direction"] == direction), "rank"]
+            rank = 1 + table.loc[(table["condition"] == condition.name) & (table["direction"] == direction), "better"]
             for k in (1, 5, 10):
                 for scope in ("eligible", "all"):
                     value = float((rank <= k).mean())
@@ -65,8 +67,8 @@ def rows(probe: Probe, table: pd.DataFrame) -> list[Row]:
                     out.append(
                         Row(
                             probe.name, condition.name, order, condition.x, None if base else probe.baseline, direction,
-                            f"recall@{k}", scope, value, value - 0.02, value + 0.02, *apart, None, None, len(rank),
-                            len(rank), len(rank), 0.0, 0.0,
+                            f"recall@{k}", scope, value, value - 0.02, value + 0.02, "made up", None if base else value,
+                            *apart, None, None, len(rank), len(rank), 0, len(rank), len(rank), 0.0, 0.0,
                         )
                     )  # fmt: skip
     return out

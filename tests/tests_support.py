@@ -17,7 +17,8 @@ def make_row(**changes: object) -> Row:
     values: dict[str, object] = {
         "probe": "drop-first", "condition": "full", "order": 0, "x": None, "baseline": None, "direction": "t2i",
         "metric": "recall@1", "scope": "eligible", "value": 0.5, "low": 0.4, "high": 0.6, "delta": None,
-        "delta_low": None, "delta_high": None, "p_mcnemar": None, "p_holm": None, "n": 10, "eligible": 10,
+        "delta_low": None, "delta_high": None, "p": None, "p_holm": None, "n": 10, "clusters": 10, "ties": 0,
+        "method": "made up", "base": None, "eligible": 10,
         "affected": 10, "truncated": 0.0, "tokens_lost": 0.0,
     }  # fmt: skip
     return Row(**(values | changes))  # type: ignore[arg-type]
@@ -44,7 +45,7 @@ def write_models(root: Path, model: str, data: str = "d", **changes: object) -> 
     import numpy as np
     import pandas as pd
 
-    queries = pd.DataFrame([["full", "t2i", 0, 0, 1, 0.5, 0.1, True, False]], columns=list(QUERY_COLUMNS))
+    queries = pd.DataFrame([["full", "t2i", 0, 0, 0, 0, 1, 0.5, 0.1, True, False]], columns=list(QUERY_COLUMNS))
     seed = np.random.default_rng(len(model))
     for probe, conditions in (
         ("drop-first", ("full", "drop-first")),

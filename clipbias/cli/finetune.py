@@ -209,7 +209,8 @@ def _compare(base: str, weights: Path | None, exported: Path, folder: Path, data
     from clipbias.probe.run import run_probe
     from clipbias.probe.session import Session
     from clipbias.probe.spec import find_probes
-    from clipbias.results.compare import compare_runs, print_comparison
+    from clipbias.results.compare import compare_runs, comparison_text
+    from clipbias.results.folder import read_run
 
     dataset = load_dataset("scenes" if data == "scenes" else default_dataset_name())
     print(f"\nbefore ({base}) and after ({exported}), R@1 in percent, on {dataset.protocol}")
@@ -219,4 +220,4 @@ def _compare(base: str, weights: Path | None, exported: Path, folder: Path, data
             session = Session(encoder, dataset, progress=progress)
             runs.append([run_probe(session, p, folder / "probes" / stage) for p in find_probes("paper")])
     for before, after in zip(*runs, strict=True):
-        print_comparison(compare_runs(before, after))
+        print(comparison_text(read_run(before), read_run(after), compare_runs(before, after)))

@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
         table = cards(load_runs(results or [Path("results")]))
         if as_json:
-            print_json(table.to_dict("records"))
+            print_json(table.astype(object).where(table.notna(), None).to_dict("records"))
             return
         for data, part in wide_cards(table).groupby("data"):
             print(f"{data}")
@@ -59,11 +59,11 @@ def register(app: typer.Typer) -> None:
         from rich.table import Table
 
         from clipbias.report.load import all_rows
-        from clipbias.report.ranks import shared_ranks
         from clipbias.report.tables import leaderboard as make_leaderboard
         from clipbias.results.card import cards
         from clipbias.results.folder import load_runs
         from clipbias.results.published import lines, read_published
+        from clipbias.results.ranks import shared_ranks
         from clipbias.shipped import shipped
 
         def show(title: str, board: pd.DataFrame) -> None:
@@ -91,23 +91,27 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def compare(
         first: Annotated[str, typer.Argument(help="A model's name in the results, or a run folder.")],
-        second: Annotated[str, typer.Argument(help="Another model or run folder; same probes, same data.")],
+        second: Annotated[str, typer.Argument(help="Another model or run folder; same probes and data.")],
         results: Annotated[Path, typer.Option(help="Where models are looked for.")] = Path("results"),
         queries: Annotated[int, typer.Option(help="Show this many of the queries that changed most.")] = 0,
-        as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+        margin: Annotated[float | None, typer.Option(help="Points: also test whether the second is no worse.")] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="JSON output, in fractions.")] = False,
     ) -> None:
-        """Paired differences: R@1 with 95% interval and exact McNemar p, per condition; and which queries changed."""
-        from dataclasses import asdict
-
+        """Whether a condition costs one model more than another: each one's change, their difference, interval, p."""
         from clipbias.cli.console import print_json
-        from clipbias.results.compare import changed_queries, compare_runs, print_comparison, run_pairs
+        from clipbias.errors import UserError
+        from clipbias.results.compare import as_record, changed_queries, compare_runs, comparison_text, run_pairs
+        from clipbias.results.folder import read_run
 
+        if margin is not None and not 0 < margin < 100:
+            raise UserError(f"--margin {margin:g}: give points between 0 and 100")
+        within = None if margin is None else margin / 100
         if as_json:
             print_json(
                 [
                     {
                         "runs": [str(one), str(two)],
-                        "differences": [asdict(difference) for difference in compare_runs(one, two)],
+                        "differences": [as_record(found) for found in compare_runs(one, two, within)],
                         "changed": changed_queries(one, two).head(queries).to_dict("records"),
                     }
                     for one, two in run_pairs(first, second, results)
@@ -115,8 +119,8 @@ def register(app: typer.Typer) -> None:
             )
             return
         for one, two in run_pairs(first, second, results):
-            print_comparison(compare_runs(one, two))
+            print(comparison_text(read_run(one), read_run(two), compare_runs(one, two, within)))
             if queries:
                 for line in changed_queries(one, two).head(queries).itertuples():
-                    ranks = f"rank {line.rank_a} -> {line.rank_b}"
+                    ranks = f"rank {line.rank_a:g} -> {line.rank_b:g}"
                     print(f"    {line.condition:11} {line.direction.upper()} query {line.query}: {ranks}")

@@ -24,7 +24,7 @@ from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
 from clipbias.results.folder import load_runs, read_rows, top1
 from clipbias.results.record import Row
-from clipbias.stats.bootstrap import LEVEL, RESAMPLES
+from clipbias.stats.intervals import LEVEL, RESAMPLES
 
 GRID = ("longclip", "drop", "sample", "debias")
 """Long-CLIP, + summary removal, + sentence sampling, + token padding: the order of the paper's table."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from clipbias.data.build import without_images
@@ -12,6 +11,7 @@ from clipbias.finetune.loop import autocast
 from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipe import Recipe
 from clipbias.probe.ranking import rank_both
+from clipbias.stats.ties import credit
 
 _BATCH = 64
 
@@ -47,4 +47,4 @@ def validation_recall(model: TrainModel, maker: BatchMaker, recipe: Recipe) -> d
     finally:
         model.train()
     found = rank_both(torch.cat(texts), torch.cat(images), dataset.caption_image)
-    return {f"validation_{way}_recall@1": float(np.mean(found[way].rank == 1)) for way in ("t2i", "i2t")}
+    return {f"validation_{way}_recall@1": float(credit(*found[way].counts, 1).mean()) for way in ("t2i", "i2t")}

@@ -1,4 +1,4 @@
-"""Rows of probes that are not retrieval: means over captions or trials, with cluster-bootstrap intervals."""
+"""Rows of probes that are not retrieval: means over captions or trials, with their intervals."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from clipbias.results.record import QUERY_COLUMNS, Row
-from clipbias.stats.bootstrap import ClusterBootstrap, percentile_interval
+from clipbias.stats.intervals import METHODS, mean, proportion
 
 
 def mean_rows(
-    bootstrap: ClusterBootstrap,
+    cluster: np.ndarray,
     values: np.ndarray,
     *,
     probe: str,
@@ -20,38 +20,62 @@ def mean_rows(
     order: int,
     metrics: Sequence[str],
     xs: Sequence[float | None],
+    credits: bool = False,
 ) -> list[Row]:
-    """One row a column of ``values`` [N, K]: its mean over the N entries that are no NaN, with its 95% interval.
+    """One row per column of ``values`` [N, K]: its mean over the N entries that are no NaN, with its 95% interval.
 
     Args:
-        bootstrap: over the clusters of the N entries.
+        cluster: [N] the image of each entry.
         values: NaN where an entry has no value.
         probe, condition, order: as in `Row`.
         metrics, xs: [K] the metric and the x of each column.
+        credits: values are hits, or parts of one, in 0..1.
     """
     rows = []
     for column, (metric, x) in enumerate(zip(metrics, xs, strict=True)):
         chosen = ~np.isnan(values[:, column])
         if not chosen.any():
             continue
-        low, high = percentile_interval(bootstrap.means(np.nan_to_num(values[:, column : column + 1]), chosen))
+        mine, images = values[chosen, column], cluster[chosen]
+        found = (proportion if credits else mean)(mine, images)
         rows.append(
             Row(
-                probe=probe, condition=condition, order=order, x=x, baseline=None, direction="", metric=metric,
-                scope="eligible", value=float(values[chosen, column].mean()), low=float(low[0]), high=float(high[0]),
-                delta=None, delta_low=None, delta_high=None, p_mcnemar=None, p_holm=None, n=int(chosen.sum()),
-                eligible=int(chosen.sum()), affected=int(chosen.sum()), truncated=0.0, tokens_lost=0.0,
+                probe=probe,
+                condition=condition,
+                order=order,
+                x=x,
+                baseline=None,
+                direction="",
+                metric=metric,
+                scope="eligible",
+                value=float(mine.mean()),
+                low=found.low if found else None,
+                high=found.high if found else None,
+                method=METHODS["proportion" if credits else "mean"] if found else "",
+                base=None,
+                delta=None,
+                delta_low=None,
+                delta_high=None,
+                p=None,
+                p_holm=None,
+                n=len(mine),
+                clusters=len(np.unique(images)),
+                ties=int(((mine > 0) & (mine < 1)).sum()) if credits else 0,
+                eligible=len(mine),
+                affected=len(mine),
+                truncated=0.0,
+                tokens_lost=0.0,
             )
-        )  # fmt: skip
+        )
     return rows
 
 
 def curve_means(
-    bootstrap: ClusterBootstrap, curve: np.ndarray, probe: str, metric: str, order: int, condition: str = "all"
+    cluster: np.ndarray, curve: np.ndarray, probe: str, metric: str, order: int, condition: str = "all"
 ) -> list[Row]:
     """`mean_rows` of a curve [N, K], its x from 1."""
     xs = [float(k + 1) for k in range(curve.shape[1])]
-    return mean_rows(bootstrap, curve, probe=probe, condition=condition, order=order, metrics=[metric] * len(xs), xs=xs)
+    return mean_rows(cluster, curve, probe=probe, condition=condition, order=order, metrics=[metric] * len(xs), xs=xs)
 
 
 def no_queries() -> pd.DataFrame:

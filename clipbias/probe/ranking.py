@@ -1,7 +1,7 @@
-"""Retrieval metrics: exact ranks in blocks, and the numbers made of them.
+"""Retrieval metrics: exact counts in blocks, and the numbers made of them.
 
-Rank of a query: ``1 + #{candidates that are not its positives, similarity >= that of its best positive}``.
-Ties count against the model, so that an encoder that gives every input the same feature finds nothing.
+Of a query are counted the candidates that are better than its best positive, and those that equal it, to the bit:
+positives and others. What equals are worth is decided in `clipbias.stats.ties`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 
 from clipbias.errors import UserError
+from clipbias.stats.ties import credit, expected_rank, expected_reciprocal_rank
 
 RECALL_AT = (1, 5, 10)
+CREDITS = frozenset({*(f"recall@{k}" for k in RECALL_AT), "mrr"})
+"""Metrics whose value for a query is a credit in 0..1."""
 DIRECTIONS = ("t2i", "i2t")
 BLOCK = 2048
 """Rows and columns of one block of similarities: 16 MiB in float32."""
@@ -23,12 +26,26 @@ BLOCK = 2048
 
 @dataclass(frozen=True)
 class Ranking:
-    """Per query [Q]: ``rank`` (1 is best, int64), ``cosine`` with the best positive and its ``margin``
-    over the best negative (float32; 2, the cosine's whole range, where there is no negative)."""
+    """Per query [Q].
 
-    rank: np.ndarray
+    Attributes:
+        better: candidates, no positives, whose similarity is above the best positive's (int64).
+        equal: candidates, no positives, that equal it.
+        right: positives that equal it, itself included.
+        cosine: with the best positive (float32).
+        margin: that minus the best negative's (float32); 2, the cosine's whole range, where there is no negative.
+    """
+
+    better: np.ndarray
+    equal: np.ndarray
+    right: np.ndarray
     cosine: np.ndarray
     margin: np.ndarray
+
+    @property
+    def counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """``better``, ``equal`` and ``right``: what the functions of `clipbias.stats.ties` take."""
+        return self.better, self.equal, self.right
 
 
 @dataclass(frozen=True)
@@ -130,7 +147,9 @@ def rank_both(
     count = {"t2i": len(owner), "i2t": len(images)}
     best = {d: torch.full((n,), -torch.inf, device=device) for d, n in count.items()}
     rival = {d: torch.full((n,), -torch.inf, device=device) for d, n in count.items()}
-    ahead = {d: torch.zeros(n, dtype=torch.int64, device=device) for d, n in count.items()}
+    ahead, level, right = (
+        {d: torch.zeros(n, dtype=torch.int64, device=device) for d, n in count.items()} for _ in range(3)
+    )
     wanted = own_column.to(device)
 
     def similarities(only_positives: bool) -> Iterator[tuple[slice, slice, Tensor, Tensor, Tensor]]:
@@ -150,16 +169,21 @@ def rank_both(
         best["t2i"][t_part][hit] = found
         best["i2t"][i_part].scatter_reduce_(0, column, found, "amax")
     for t_part, i_part, values, hit, column in similarities(only_positives=False):
+        found = values[hit, column]
+        right["t2i"][t_part][hit] += found == best["t2i"][t_part][hit]
+        right["i2t"][i_part].index_add_(0, column, (found == best["i2t"][i_part][column]).long())
         values[hit, column] = -torch.inf
         for direction, part, axis in (("t2i", t_part, 1), ("i2t", i_part, 0)):
             bound = best[direction][part].unsqueeze(axis)
-            ahead[direction][part] += torch.count_nonzero(values >= bound, dim=axis)
+            above = torch.count_nonzero(values > bound, dim=axis)
+            ahead[direction][part] += above
+            level[direction][part] += torch.count_nonzero(values >= bound, dim=axis) - above
             torch.maximum(rival[direction][part], values.amax(dim=axis), out=rival[direction][part])
     back = {"t2i": lines.place, "i2t": columns.place}
     out = {}
     for direction in DIRECTIONS:
         margin = (best[direction] - rival[direction]).clamp(max=2.0)
-        parts = (1 + ahead[direction], best[direction], margin)
+        parts = (ahead[direction], level[direction], right[direction], best[direction], margin)
         out[direction] = Ranking(*(part.cpu().numpy()[back[direction]] for part in parts))
     return out
 
@@ -173,14 +197,21 @@ def _expand(product: Tensor, lines: np.ndarray, columns: np.ndarray) -> Tensor:
 
 
 def per_query_metrics(ranking: Ranking) -> dict[str, np.ndarray]:
-    """The metrics that are means over queries, as one value a query [Q] (float64).
+    """The metrics that are means over queries, as one value per query [Q] (float64).
 
-    ``recall@k`` is CLIP's: 1 where a right candidate is among the first k, else 0.
+    ``recall@k`` is CLIP's: 1 where a right candidate is among the first k, else 0; where equals decide, the probability
+    of it. ``mean_rank`` and ``mrr`` are expectations in the same way.
     """
-    rank = ranking.rank
-    out = {f"recall@{k}": (rank <= k).astype(np.float64) for k in RECALL_AT}
-    out["mean_rank"] = rank.astype(np.float64)
-    out["mrr"] = 1.0 / rank
+    out = {f"recall@{k}": credit(*ranking.counts, k) for k in RECALL_AT}
+    out["mrr"] = expected_reciprocal_rank(*ranking.counts)
+    out["mean_rank"] = expected_rank(*ranking.counts)
     out["mean_positive_cosine"] = ranking.cosine.astype(np.float64)
     out["mean_margin"] = ranking.margin.astype(np.float64)
     return out
+
+
+def decided_by_ties(metric: str, values: np.ndarray, equal: np.ndarray) -> np.ndarray:
+    """Whether [Q] a metric's ``values`` rest on the order of equals; ``equal`` [Q] counts those that are wrong."""
+    if metric.startswith("recall@"):
+        return (values > 0) & (values < 1)
+    return (equal > 0) & (metric in ("mrr", "mean_rank"))

@@ -14,7 +14,7 @@ from clipbias.provenance import source_state, versions
 from clipbias.results.folder import place_for, read_run, write_run
 from clipbias.results.record import SCHEMA, Run
 from clipbias.results.settings import Settings
-from clipbias.stats.bootstrap import INTERVAL
+from clipbias.stats.intervals import LEVEL
 
 
 def run_probe(
@@ -69,7 +69,7 @@ def described(session: Session, probe: Probe, command: str = "", settings: Setti
         skipped=len(dataset.skipped),
         context_length=encoder.context_length,
         truncation="cut at the context length, end-of-text kept last",
-        interval=INTERVAL,
+        interval=f"{LEVEL:.0%}, over images; each row says how",
         precision=encoder.precision,
         device=encoder.device.type,
         seed=session.seed,

@@ -162,9 +162,7 @@ def run_selftest() -> list[Check]:
         below(f"{first}: loses more than {bag} without the first sentence", without[first], without[bag], 0.5),
     ]
     checks += [
-        _scalar_check(
-            f"{first}: padding costs more per sentence than {bag}'s", "padding slope", scalar, first, bag, -3
-        ),
+        _scalar_check(f"{first}: padding costs more than {bag}'s", "padding change", scalar, first, bag, -10),
         _scalar_check(f"{whole}: the swap drop is larger than {bag}'s", "swap drop", scalar, whole, bag, -5),
         _scalar_check(f"{bag}: relies less on the first sentence", "first-sentence reliance", scalar, bag, first, -50),
         _scalar_check(f"{first}: facts are missed earlier", "needle half-depth", scalar, first, bag, -4),

@@ -17,7 +17,6 @@ from clipbias.files import content_key
 from clipbias.models.encoder import Encoder
 from clipbias.probe.ranking import Ranking, rank_both
 from clipbias.probe.store import EmbeddingStore, space_of
-from clipbias.stats.bootstrap import ClusterBootstrap
 
 Progress = Callable[[str, int, int], None]
 _IMAGE_BATCH = 256
@@ -57,7 +56,6 @@ class Session:
         self._lengths: list[np.ndarray] = []
         self._images: Tensor | None = None
         self._rankings: dict[tuple[TextKey, ...], dict[str, Ranking]] = {}
-        self._bootstraps: dict[str, ClusterBootstrap] = {}
 
     @cached_property
     def image_keys(self) -> list[bytes | None]:
@@ -147,12 +145,6 @@ class Session:
     def clusters(self, direction: str) -> np.ndarray:
         """The image that each query of a direction belongs to."""
         return self.dataset.caption_image if direction == "t2i" else np.arange(len(self.dataset.image_names))
-
-    def bootstrap(self, direction: str) -> ClusterBootstrap:
-        """The resamples of a direction's queries, drawn once: probes of a session share them."""
-        if direction not in self._bootstraps:
-            self._bootstraps[direction] = ClusterBootstrap(self.clusters(direction), self.seed)
-        return self._bootstraps[direction]
 
     def _encode(self, texts: list[str], first_tokens: int | None, padding: int) -> tuple[Tensor, np.ndarray]:
         """Features and uncut token counts of texts of one form.

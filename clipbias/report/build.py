@@ -24,11 +24,11 @@ from clipbias.report.figures import (
     layers_figure,
 )
 from clipbias.report.load import all_rows, model_order, published_drops, read_ablation
-from clipbias.report.ranks import shared_ranks
 from clipbias.report.style import save_figure
 from clipbias.report.tables import leaderboard, to_csv, to_latex, to_markdown
 from clipbias.results.card import cards, wide_cards
 from clipbias.results.folder import Finished, load_runs
+from clipbias.results.ranks import shared_ranks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,7 +16,8 @@ from clipbias.data.loading import load_dataset
 from clipbias.data.sentences import split_sentences
 from clipbias.errors import UserError
 from clipbias.probe.spec import Condition, parse_probe
-from clipbias.results.folder import Finished
+from clipbias.results.folder import Finished, ranks
+from clipbias.stats.ties import credit
 
 PER_PROBE = 3
 _SIDE = 192
@@ -24,11 +25,11 @@ _SIDE = 192
 
 @dataclass(frozen=True)
 class Seen:
-    """One model on one example: rank and cosine of the caption's image before and after."""
+    """One model on one example: expected rank and cosine of the caption's image before and after."""
 
     model: str
-    rank: int
-    rank_after: int
+    rank: str
+    rank_after: str
     cosine: float
     cosine_after: float
 
@@ -101,8 +102,8 @@ def _of_one_probe(dataset: RetrievalDataset, spec: str, runs: Sequence[Finished]
         for table in tables.values():
             before, after = _sides(table, probe.baseline, condition)
             if len(after):
-                parts.append(np.log(after["rank"] / before["rank"]))
-                changes.append(float(((after["rank"] == 1).astype(float) - (before["rank"] == 1)).mean()))
+                parts.append(np.log(ranks(after) / ranks(before)))
+                changes.append(float((_found(after) - _found(before)).mean()))
         if parts:
             falls[condition] = pd.concat(parts, axis=1).mean(axis=1)
             drops[condition] = float(np.mean(changes))
@@ -114,6 +115,11 @@ def _of_one_probe(dataset: RetrievalDataset, spec: str, runs: Sequence[Finished]
     return [
         _example(dataset, probe.name, probe.title, probe.baseline, conditions, worst, int(q), tables) for q in chosen
     ]
+
+
+def _found(side: pd.DataFrame) -> np.ndarray:
+    """Credit for the first place of each query."""
+    return credit(side["better"].to_numpy(), side["equal"].to_numpy(), side["right"].to_numpy(), 1)
 
 
 def _sides(table: pd.DataFrame, baseline: str, condition: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -135,8 +141,9 @@ def _example(
 ) -> Example:
     seen = []
     for model, table in sorted(tables.items()):
-        one, two = (table[(table["condition"] == c) & (table["query"] == query)].iloc[0] for c in (baseline, condition))
-        seen.append(Seen(model, int(one["rank"]), int(two["rank"]), float(one["cosine"]), float(two["cosine"])))
+        one, two = (table[(table["condition"] == c) & (table["query"] == query)] for c in (baseline, condition))
+        first, second = (f"{ranks(side).iloc[0]:.6g}" for side in (one, two))
+        seen.append(Seen(model, first, second, float(one["cosine"].iloc[0]), float(two["cosine"].iloc[0])))
     before, after = (_text(dataset, conditions[c], query) for c in (baseline, condition))
     image = data_uri(dataset.load_image(int(dataset.caption_image[query])))
     return Example(probe, title, condition, before, after, image, tuple(seen))

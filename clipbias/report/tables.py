@@ -17,9 +17,9 @@ def leaderboard(
 
     Args:
         rows: as `all_rows` gives them.
-        ranks: as `shared_ranks` gives them; models that do not differ significantly share a ``rank``.
-        scalars: as `cards` gives them; ``first-sentence reliance`` (% of R@1) and ``padding slope`` (points a
-            sentence) say how much of the score rests on the first sentence and on early positions.
+        ranks: as `shared_ranks` gives them; ``rank`` is a set, such as 1-3.
+        scalars: as `cards` gives them; ``first-sentence reliance`` (% of R@1) and ``padding change`` (points,
+            mean over 1 to 5 sentences) say how much of the score rests on the first sentence and on early positions.
     """
     full = rows[(rows["condition"] == "full") & (rows["scope"] == "all") & (rows["probe"] == "drop-first")]
     out = []
@@ -48,7 +48,7 @@ def leaderboard(
             mine_too = (ranks["data"] == data) & (ranks["protocol"] == protocol) & (ranks["model"] == model)
             line = {"data": data, "rank": next(iter(ranks.loc[mine_too, "rank"]), ""), **line}
         if scalars is not None:
-            for name in ("first-sentence reliance", "padding slope"):
+            for name in ("first-sentence reliance", "padding change"):
                 chosen = (scalars["data"] == data) & (scalars["model"] == model) & (scalars["scalar"] == name)
                 line[name] = next((f"{value:.1f}" for value in scalars.loc[chosen, "value"]), "")
         line["protocol"] = protocol

@@ -2,32 +2,34 @@
 
 What each says, and what it is for a model without the bias (`docs/probes.md` has the table):
 
-- ``padding slope``: points of T2I R@1 a padding sentence costs: the least-squares slope of R@1 over the padding
-  probe's 0 to 5 sentences. Negative is loss.
+- ``padding change``: change of T2I R@1 in points, mean over 1 to 5 padding sentences, against none. Page's test says
+  whether there is a trend over the number of sentences besides.
 - ``swap drop``: change of T2I R@1 in points when the first sentence moves to fourth place, on eligible captions.
 - ``first-sentence reliance``: 100 * (1 - R@1 without the first sentence / R@1 of the whole caption), in percent,
   T2I, eligible captions.
 - ``needle half-depth``: the sentence at which the needle probe's accuracy above chance has fallen to half of the first
-  sentence's; the number of places where it never does (here larger is better). Embedded scenes only.
+  sentence's; the number of places where it never does (here larger is better). Built-in scenes only.
 - ``attention concentration``: the first sentence's share of attention over its share of tokens, mean over
   captions, layers and heads.
 
-Intervals are 95%, from the probes' own bootstrap over images.
+Intervals are 95%, over images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from clipbias.results.folder import Finished, top1
 from clipbias.results.record import Row
-from clipbias.stats.bootstrap import ClusterBootstrap, percentile_interval
+from clipbias.stats.intervals import difference, ratio
+from clipbias.stats.trend import page
 
 SCALARS = {
-    "padding slope": "padding",
+    "padding change": "padding",
     "swap drop": "swap-1-4",
     "first-sentence reliance": "drop-first",
     "needle half-depth": "needle",
@@ -35,42 +37,50 @@ SCALARS = {
 }
 """Each scalar and the probe that it comes from."""
 
-Scalar = tuple[float, float, float]
+
+class Scalar(NamedTuple):
+    """A number of the card with its interval; ``p`` is that of a test that goes with it, if any."""
+
+    value: float
+    low: float
+    high: float
+    p: float | None = None
 
 
-def padding_slope(rows: Sequence[Row], queries: pd.DataFrame, seed: int) -> Scalar | None:
-    """Least-squares slope of T2I R@1 over the number of padding sentences, in points a sentence.
+def _credits(queries: pd.DataFrame, conditions: Sequence[str], chosen: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """T2I top-1 credits [Q, K] of conditions on ``chosen`` queries, and the image of each."""
+    columns = [top1(queries, condition).reindex(chosen.index).to_numpy() for condition in conditions]
+    return np.column_stack(columns), chosen.to_numpy()
+
+
+def padding_change(rows: Sequence[Row], queries: pd.DataFrame) -> Scalar | None:
+    """Mean over the padded conditions of their T2I R@1 minus that of the unpadded one, in points; p of Page's test.
 
     None where the probe had no sweep, or ranked no captions.
     """
-    at = {row.condition: row.x for row in rows if row.x is not None}
-    x = np.array([float(value) for value in at.values()])
-    ranked = set(queries.loc[queries["direction"] == "t2i", "condition"])
-    if len(set(x)) < 2 or not ranked >= at.keys():
+    x = {row.condition: row.x for row in rows if row.x is not None}
+    at = sorted(x, key=lambda condition: x[condition] or 0.0)
+    baseline = next((row.baseline for row in rows if row.baseline is not None), at[0] if at else "")
+    t2i = queries[queries["direction"] == "t2i"]
+    if len(at) < 2 or baseline not in at or not set(t2i["condition"]) >= set(at):
         return None
-    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
-    line = 100 * sum(w * top1(queries, condition) for w, condition in zip(weights, at, strict=True))
-    cluster = queries.drop_duplicates(["direction", "query"]).query("direction == 't2i'").set_index("query")["cluster"]
-    sampled = ClusterBootstrap(cluster.loc[line.index].to_numpy(), seed).means(
-        line.to_numpy()[:, None], np.ones(len(line), dtype=bool)
-    )
-    low, high = percentile_interval(sampled)
-    return float(line.mean()), float(low[0]), float(high[0])
+    chosen = t2i[t2i["condition"] == baseline].set_index("query")["cluster"]
+    hits, cluster = _credits(queries, at, chosen)
+    padded = np.array([condition != baseline for condition in at])
+    base = hits[:, at.index(baseline)]
+    found = difference(hits[:, padded].mean(axis=1) - base, cluster)
+    trend = page(hits[:, padded], cluster) if padded.sum() >= 3 else None
+    return Scalar(100 * found.value, 100 * found.low, 100 * found.high, trend.p if trend else None)
 
 
-def first_sentence_reliance(queries: pd.DataFrame, seed: int) -> Scalar | None:
+def first_sentence_reliance(queries: pd.DataFrame) -> Scalar | None:
     """100 * (1 - R@1 without the first sentence / R@1 with it); None where nothing is found with it either."""
     mine = queries[(queries["condition"] == "drop-first") & (queries["direction"] == "t2i") & queries["eligible"]]
-    both = np.column_stack(
-        [top1(queries, condition).loc[mine["query"]].to_numpy() for condition in ("full", "drop-first")]
-    )
-    if not len(both) or not both[:, 0].any():
+    hits, cluster = _credits(queries, ("full", "drop-first"), mine.set_index("query")["cluster"])
+    if not len(hits) or not hits[:, 0].any():
         return None
-    sampled = ClusterBootstrap(mine["cluster"].to_numpy(), seed).means(both, np.ones(len(both), dtype=bool))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        lost = 100 * (1 - sampled[:, 1] / sampled[:, 0])
-    low, high = percentile_interval(lost[np.isfinite(lost)][:, None])
-    return float(100 * (1 - both[:, 1].mean() / both[:, 0].mean())), float(low[0]), float(high[0])
+    kept = ratio(hits[:, 1], hits[:, 0], cluster)
+    return Scalar(100 * (1 - kept.value), 100 * (1 - kept.high), 100 * (1 - kept.low))
 
 
 def _row(rows: Sequence[Row], metric: str, condition: str, field: str = "value", scale: float = 1.0) -> Scalar | None:
@@ -81,28 +91,27 @@ def _row(rows: Sequence[Row], metric: str, condition: str, field: str = "value",
         if mine and row.direction in ("", "t2i"):
             numbers = (getattr(row, field), getattr(row, f"{prefix}low"), getattr(row, f"{prefix}high"))
             if None not in numbers:
-                return tuple(scale * float(n) for n in numbers)  # type: ignore[return-value]
+                return Scalar(*(scale * float(n) for n in numbers))
     return None
 
 
 def _scalar(name: str, one: Finished) -> Scalar | None:
-    rows, seed = one.rows, one.run.seed
-    if name == "padding slope":
-        return padding_slope(rows, one.queries, seed)
+    if name == "padding change":
+        return padding_change(one.rows, one.queries)
     if name == "first-sentence reliance":
-        return first_sentence_reliance(one.queries, seed)
+        return first_sentence_reliance(one.queries)
     if name == "swap drop":
-        return _row(rows, "recall@1", "swap-1-4", "delta", 100.0)
+        return _row(one.rows, "recall@1", "swap-1-4", "delta", 100.0)
     if name == "needle half-depth":
-        return _row(rows, "needle_half_depth", "fillers-0")
-    return _row(rows, "first_sentence_concentration", "all")
+        return _row(one.rows, "needle_half_depth", "fillers-0")
+    return _row(one.rows, "first_sentence_concentration", "all")
 
 
 def cards(runs: Sequence[Finished]) -> pd.DataFrame:
     """The scalars of every model and data set, as far as their probes were run.
 
     Returns:
-        Columns data, model, scalar, value, low, high.
+        Columns data, model, scalar, value, low, high, p (of Page's trend test, for the padding change).
 
     Raises:
         UserError: damaged results.
@@ -112,7 +121,7 @@ def cards(runs: Sequence[Finished]) -> pd.DataFrame:
         for name, probe in SCALARS.items():
             if one.run.probe == probe and (found := _scalar(name, one)) is not None:
                 out.append([one.run.data, one.run.model, name, *found])
-    table = pd.DataFrame(out, columns=["data", "model", "scalar", "value", "low", "high"])
+    table = pd.DataFrame(out, columns=["data", "model", "scalar", "value", "low", "high", "p"])
     place = table["scalar"].map(list(SCALARS).index)
     return (
         table.assign(_place=place)
@@ -123,11 +132,12 @@ def cards(runs: Sequence[Finished]) -> pd.DataFrame:
 
 
 def wide_cards(table: pd.DataFrame) -> pd.DataFrame:
-    """`cards` for people: a line a data set and model, a column a scalar, ``value (low to high)``."""
+    """`cards` for people: a line per data set and model, a column per scalar, ``value (low to high)``."""
     if table.empty:
         return pd.DataFrame(columns=["data", "model", *SCALARS])
-    text = table.assign(
-        text=[f"{v:.1f} ({low:.1f} to {high:.1f})" for v, low, high in table[["value", "low", "high"]].to_numpy()]
-    )
-    wide = text.pivot(index=["data", "model"], columns="scalar", values="text")
+    cells = []
+    for value, low, high, p in table[["value", "low", "high", "p"]].astype(float).to_numpy():
+        trend = "" if np.isnan(p) else f"; trend p {'<0.001' if p < 0.001 else f'{p:.3f}'}"
+        cells.append(f"{value:.1f} ({low:.1f} to {high:.1f}{trend})")
+    wide = table.assign(text=cells).pivot(index=["data", "model"], columns="scalar", values="text")
     return wide.reindex(columns=list(SCALARS)).astype(object).fillna("").reset_index().rename_axis(columns=None)

@@ -1,87 +1,157 @@
-"""Two runs of the same probe on the same queries: what changed, and how surely."""
+"""Two models on the same queries: what a condition costs the one and the other, and how surely that differs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from clipbias.errors import UserError
-from clipbias.results.folder import load_runs, read_queries, read_run
-from clipbias.stats.bootstrap import ClusterBootstrap, mcnemar_exact, percentile_interval
+from clipbias.results.folder import Finished, load_runs, ranks, read_queries, read_run, top1
+from clipbias.results.record import Run
+from clipbias.stats.contrasts import EXTREME, Equivalence, contrast, equivalence
+from clipbias.stats.intervals import Interval, difference
+from clipbias.stats.tests import holm, sign_flip
 
 _KEYS = ["condition", "direction", "query"]
 
 
 @dataclass(frozen=True)
-class Difference:
-    """R@1 of ``second`` minus ``first`` on eligible queries, with its paired 95% interval and exact McNemar p."""
+class Comparison:
+    """R@1 of two models under one condition and direction, on captions eligible in both; fractions, 95% intervals.
+
+    Attributes:
+        base_first, base_second: R@1 under the baseline on the very same queries; None where the condition is it.
+        first, second: R@1 under the condition.
+        drop_first, drop_second: the change from the baseline, paired; None where the condition is it.
+        apart: second minus first: of the drops, or of R@1 itself under the baseline.
+        p, p_holm: sign-flip p of ``apart``, plain and corrected over the conditions and directions of the probe.
+        log_odds: ``apart`` in log-odds, where one of the recalls is above 95% or below 5%.
+        equivalence: tests of ``apart`` against a margin, where one was given.
+        n, clusters: queries and images.
+    """
 
     probe: str
     condition: str
     direction: str
+    base_first: float | None
+    base_second: float | None
     first: float
     second: float
-    delta: float
-    low: float
-    high: float
+    drop_first: Interval | None
+    drop_second: Interval | None
+    apart: Interval
     p: float
+    p_holm: float
+    log_odds: Interval | None
+    equivalence: Equivalence | None
     n: int
+    clusters: int
 
 
-def compare_runs(first: Path, second: Path, seed: int = 0) -> list[Difference]:
-    """Paired differences in R@1 between two run folders, a condition and direction each.
+def compare_runs(first: Path, second: Path, margin: float | None = None, seed: int = 0) -> list[Comparison]:
+    """One `Comparison` per condition and direction of two run folders of one probe on the same data.
+
+    Args:
+        first, second: run folders.
+        margin: for `equivalence`, as a fraction (0.02 is 2 points).
+        seed: of the tests, where they have to sample.
 
     Raises:
-        UserError: the runs are of different probes or different data.
+        UserError: the runs are of different probes or different data, or have no query in common.
     """
     a, b = read_run(first), read_run(second)
     if (a.probe_spec, a.data_fingerprint) != (b.probe_spec, b.data_fingerprint):
         raise UserError(f"{first} and {second} cannot be compared: they ran different probes or different data")
     table = _side_by_side(first, second)
+    if table.empty:
+        return []
+    baseline = _baseline(Finished(first, a))
     out = []
-    for (condition, direction), part in table.groupby(["condition", "direction"], sort=False):
-        part = part[part["eligible_a"] & part["eligible_b"]]
-        if part.empty:
-            continue
-        hits = np.column_stack([part["rank_a"] == 1, part["rank_b"] == 1])
-        bootstrap = ClusterBootstrap(part["cluster_a"].to_numpy(), seed)
-        sampled = bootstrap.means(hits.astype(np.float64), np.ones(len(part), dtype=bool))
-        low, high = percentile_interval(sampled[:, 1:] - sampled[:, :1])
-        one, two = hits.mean(axis=0)
-        p = mcnemar_exact(hits[:, 0], hits[:, 1])
-        out.append(
-            Difference(
-                a.probe,
-                str(condition),
-                str(direction),
-                one,
-                two,
-                two - one,
-                float(low[0]),
-                float(high[0]),
-                p,
-                len(part),
-            )
-        )
-    return out
+    for direction, mine in table.groupby("direction", sort=False):
+        parts = {str(name): part.set_index("query") for name, part in mine.groupby("condition", sort=False)}
+        base = parts.get(baseline)
+        for name, part in parts.items():
+            chosen = part[part["eligible_a"] & part["eligible_b"]]
+            against = None if base is None or name == baseline else base.reindex(chosen.index)
+            if len(chosen):
+                out.append(_compared(a.probe, name, str(direction), chosen, against, margin, seed))
+    corrected = holm([one.p for one in out])
+    return [replace(one, p_holm=p) for one, p in zip(out, corrected, strict=True)]
+
+
+def _baseline(one: Finished) -> str:
+    """The condition that a run's other conditions are compared with."""
+    return next((row.baseline for row in one.rows if row.baseline is not None), "")
+
+
+def _compared(
+    probe: str,
+    condition: str,
+    direction: str,
+    part: pd.DataFrame,
+    base: pd.DataFrame | None,
+    margin: float | None,
+    seed: int,
+) -> Comparison:
+    cluster = part["cluster_a"].to_numpy()
+    hits = [part[f"hit{side}"].to_numpy() for side in ("_a", "_b")]
+    known = {
+        "probe": probe, "condition": condition, "direction": direction, "first": float(hits[0].mean()),
+        "second": float(hits[1].mean()), "n": len(part), "clusters": len(np.unique(cluster)), "p_holm": 1.0,
+    }  # fmt: skip
+    if base is None:
+        values, bound = hits[1] - hits[0], 1.0
+        apart, p, odds = difference(values, cluster), sign_flip(values, cluster, seed), None
+        drops: tuple[Interval | None, Interval | None] = (None, None)
+        before: tuple[float | None, float | None] = (None, None)
+    else:
+        bases = [base[f"hit{side}"].to_numpy() for side in ("_a", "_b")]
+        found = contrast((bases[0], hits[0]), (bases[1], hits[1]), cluster, seed)
+        values, bound = hits[1] - bases[1] - hits[0] + bases[0], 2.0
+        apart, p, odds = found.apart, found.p, found.log_odds
+        drops = (found.first, found.second)
+        before = (float(bases[0].mean()), float(bases[1].mean()))
+    return Comparison(
+        **known,  # type: ignore[arg-type]
+        base_first=before[0],
+        base_second=before[1],
+        drop_first=drops[0],
+        drop_second=drops[1],
+        apart=apart,
+        p=p,
+        log_odds=odds,
+        equivalence=None if margin is None else equivalence(values, margin, cluster, bound),
+    )
 
 
 def _side_by_side(first: Path, second: Path) -> pd.DataFrame:
-    """The queries that both runs have, the columns of the one with ``_a`` and of the other with ``_b``."""
-    return read_queries(first).merge(read_queries(second), on=_KEYS, suffixes=("_a", "_b"), validate="one_to_one")
+    """The queries that both runs have, the columns of the one with ``_a`` and of the other with ``_b``.
+
+    ``hit``: credit for the first place; ``rank``: expected.
+    """
+    tables = []
+    for folder in (first, second):
+        table = read_queries(folder)
+        hit = pd.Series(np.nan, index=table.index)
+        for _, part in table.groupby(["condition", "direction"], sort=False):
+            found = top1(part, part["condition"].iloc[0], part["direction"].iloc[0])
+            hit.loc[part.index] = found.to_numpy()
+        tables.append(table.assign(hit=hit, rank=ranks(table)))
+    return tables[0].merge(tables[1], on=_KEYS, suffixes=("_a", "_b"), validate="one_to_one")
 
 
 def changed_queries(first: Path, second: Path) -> pd.DataFrame:
-    """Queries that one run finds (rank 1) and the other does not, those with the largest change of rank first.
+    """Queries that one run finds (credit for the first place) more than the other, largest change of rank first.
 
     Returns:
         Columns condition, direction, query, rank_a, rank_b.
     """
     table = _side_by_side(first, second)
-    table = table[(table["rank_a"] == 1) != (table["rank_b"] == 1)]
+    table = table[table["hit_a"] != table["hit_b"]]
     size = (np.log(table["rank_b"]) - np.log(table["rank_a"])).abs()
     return table.loc[size.sort_values(ascending=False, kind="stable").index, [*_KEYS, "rank_a", "rank_b"]]
 
@@ -110,10 +180,61 @@ def run_pairs(first: str, second: str, results: Path) -> list[tuple[Path, Path]]
     return [(found[first][key], found[second][key]) for key in shared]
 
 
-def print_comparison(differences: list[Difference]) -> None:
-    """The differences, a line each."""
-    for d in differences:
-        print(
-            f"{d.probe:10} {d.condition:11} {d.direction.upper()}  {100 * d.first:5.1f} -> {100 * d.second:5.1f}  "
-            f"{100 * d.delta:+6.1f} points ({100 * d.low:+.1f} to {100 * d.high:+.1f}), McNemar p {d.p:.2g}, n {d.n}"
+def as_record(one: Comparison) -> dict[str, object]:
+    """A comparison for JSON: intervals and tests by the names of their fields, open ends as null."""
+
+    def plain(value: object) -> object:
+        if hasattr(value, "_asdict"):
+            return {name: plain(part) for name, part in value._asdict().items()}
+        return None if isinstance(value, float) and not np.isfinite(value) else value
+
+    return {field.name: plain(getattr(one, field.name)) for field in fields(one)}
+
+
+def comparison_text(a: Run, b: Run, compared: Sequence[Comparison]) -> str:
+    """The comparisons of one probe for people, in 80 columns."""
+    if not compared:
+        return f"{a.probe} on {a.data}: nothing is ranked, so there is nothing to compare\n"
+    lines = [
+        f"{a.probe} on {a.data} ({a.split}): R@1 in percent, eligible captions",
+        f"  A = {a.model}",
+        f"  B = {b.model}",
+        "  change: from the baseline on the same captions; B - A: difference of the",
+        "  two changes (of R@1 itself under the baseline), 95% interval; p: sign flips",
+        "  over images, Holm-corrected over this table",
+        "",
+        f"{'condition':15} {'':3} {'A':>5} {'change':>6} {'B':>5} {'change':>6}   {'B - A':>6} {'95%':17} {'p':>6}",
+    ]
+    for one in compared:
+        drops = [f"{100 * d.value:+6.1f}" if d else " " * 6 for d in (one.drop_first, one.drop_second)]
+        ends = f"{100 * one.apart.low:+.1f} to {100 * one.apart.high:+.1f}"
+        name = one.condition if len(one.condition) <= 15 else one.condition[:14] + "…"
+        lines.append(
+            f"{name:15} {one.direction.upper():3} {100 * one.first:5.1f} {drops[0]} {100 * one.second:5.1f} {drops[1]}"
+            f"   {100 * one.apart.value:+6.1f} {ends:17} {_p(one.p_holm):>6}"
         )
+        lines += [f"    {line}" for line in _more(one)]
+    if any(one.log_odds for one in compared):
+        lines.append(
+            f"\nlog-odds: the same difference of changes where a recall is above {100 - 100 * EXTREME:.0f}% or below "
+            f"{100 * EXTREME:.0f}%,\nwhere points are squeezed"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _more(one: Comparison) -> list[str]:
+    """What stands below a line: log-odds, equivalence."""
+    out = []
+    if one.log_odds:
+        low, high = (f"{end:+.2f}" if np.isfinite(end) else "open" for end in one.log_odds[1:])
+        out.append(f"log-odds {one.log_odds.value:+.2f} ({low} to {high})")
+    if one.equivalence:
+        test = one.equivalence
+        worse = "B is no worse" if test.p_no_worse < 0.05 else "not shown that B is no worse"
+        same = "; the two are equivalent" if test.p < 0.05 else ""
+        out.append(f"margin {100 * test.margin:g} points: {worse} (p {_p(test.p_no_worse).strip()}){same}")
+    return out
+
+
+def _p(value: float) -> str:
+    return "<.001" if value < 0.001 else f"{value:.3f}"

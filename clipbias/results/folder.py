@@ -19,11 +19,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from clipbias.errors import UserError
 from clipbias.files import atomic_path, below, write_text
 from clipbias.names import file_name
+from clipbias.results import schema1
 from clipbias.results.record import QUERY_COLUMNS, SCHEMA, Row, Run, checked
-from clipbias.results.schema1 import upgraded_run
+from clipbias.stats.ties import credit, expected_rank
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +113,7 @@ def read_run(folder: Path) -> Run:
     if found not in (1, SCHEMA) or isinstance(found, bool):
         raise UserError(f"{path}: schema {str(found)[:40]!r}; this version of clipbias reads schemas 1 and {SCHEMA}")
     try:
-        return checked(Run, content if found == SCHEMA else upgraded_run(content))
+        return checked(Run, content if found == SCHEMA else schema1.upgraded_run(content))
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -129,14 +132,16 @@ def read_rows(folder: Path) -> list[Row]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(checked(Row, json.loads(line)))
+            content = json.loads(line)
+            old = isinstance(content, dict) and "p_mcnemar" in content
+            rows.append(checked(Row, schema1.upgraded_row(content) if old else content))
         except (ValueError, TypeError, RecursionError) as error:
             raise UserError(f"{path}, line {number}: not a result row: {error}") from error
     return rows
 
 
 def read_queries(folder: Path) -> pd.DataFrame:
-    """The per-query table of a run, columns `QUERY_COLUMNS`.
+    """The per-query table of a run, columns `QUERY_COLUMNS`; of schema 1 as `schema1.upgraded_queries` makes it.
 
     Raises:
         UserError: not readable, or other columns.
@@ -149,6 +154,8 @@ def read_queries(folder: Path) -> pd.DataFrame:
     except Exception as error:
         # Parquet readers raise a dozen types for damaged files; all mean the same here.
         raise UserError(f"{path}: not a readable table ({type(error).__name__})") from error
+    if tuple(frame.columns) == schema1.QUERY_COLUMNS:
+        frame = schema1.upgraded_queries(frame)[list(QUERY_COLUMNS)]
     if tuple(frame.columns) != QUERY_COLUMNS:
         raise UserError(f"{path}: columns {', '.join(map(str, frame.columns))}; expected {', '.join(QUERY_COLUMNS)}")
     return frame
@@ -233,6 +240,20 @@ def _told_apart(runs: list[Finished]) -> list[Finished]:
 
 
 def top1(queries: pd.DataFrame, condition: str, direction: str = "t2i") -> pd.Series:
-    """Top-1 hits (0 or 1) of a condition's queries, by query."""
-    mine = queries[(queries["condition"] == condition) & (queries["direction"] == direction)]
-    return (mine.set_index("query")["rank"] == 1).astype(float)
+    """Credit for the first place (0 to 1, `clipbias.stats.ties`) of a condition's queries, by query."""
+    import pandas as pd
+
+    mine = queries[(queries["condition"] == condition) & (queries["direction"] == direction)].set_index("query")
+    return pd.Series(credit(*_counts(mine), 1), index=mine.index)
+
+
+def ranks(queries: pd.DataFrame) -> pd.Series:
+    """Expected rank of each line's query, 1 is best."""
+    import pandas as pd
+
+    return pd.Series(expected_rank(*_counts(queries)), index=queries.index)
+
+
+def _counts(queries: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    better, equal, right = (queries[name].to_numpy() for name in ("better", "equal", "right"))
+    return better, equal, right

@@ -12,9 +12,12 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 SCHEMA = 2
 
-QUERY_COLUMNS = ("condition", "direction", "query", "cluster", "rank", "cosine", "margin", "eligible", "affected")
+QUERY_COLUMNS = (
+    "condition", "direction", "query", "cluster", "better", "equal", "right", "cosine", "margin", "eligible", "affected"
+)  # fmt: skip
 """condition, direction ("t2i", "i2t"): text; query: caption index (t2i) or image index (i2t), int32;
-cluster: image index, the unit the bootstrap resamples, int32; rank: 1 is best, ties against the model,
+cluster: image index, the unit that is independent, int32; better, equal: candidates, not the query's own, whose
+similarity is above and exactly that of its best positive, int32; right: its positives that have that similarity,
 int32; cosine: with the best positive, float32; margin: cosine minus the best negative's, float32;
 eligible: the condition's transforms could be applied to this query's caption(s); affected: they changed it."""
 
@@ -31,13 +34,15 @@ class Row:
         metric: "recall@1", "recall@5", "recall@10", "median_rank", "mean_rank", "mrr",
             "mean_positive_cosine", "mean_margin", or a probe's own name.
         scope: "eligible" (the headline) or "all".
-        value, low, high: the number and its 95% interval (recalls as fractions in 0..1).
-        delta, delta_low, delta_high: paired difference to the baseline on the same queries.
-        p_mcnemar, p_holm: exact McNemar p of top-1 against the baseline, plain and Holm-corrected
-            over the conditions and directions of the probe.
-        n: queries behind the value; eligible, affected: captions that the condition could be and was
-            applied to; truncated: share of captions cut at the context length; tokens_lost: mean
-            number of tokens cut per caption.
+        value, low, high: the number and its 95% interval (recalls as fractions in 0..1); no interval where all
+            queries have one value.
+        method: how the interval is made, in words.
+        base, delta, delta_low, delta_high: the baseline's value on the very same queries, and the paired difference.
+        p, p_holm: sign-flip p of top-1 against the baseline (McNemar's where every image is one query), plain and
+            Holm-corrected over the conditions and directions of the probe.
+        n, clusters: queries and images behind the value; ties: queries whose value rests on the order of equals.
+        eligible, affected: captions that the condition could be and was applied to.
+        truncated: share of captions cut at the context length; tokens_lost: mean number of tokens cut per caption.
     """
 
     probe: str
@@ -51,12 +56,16 @@ class Row:
     value: float
     low: float | None
     high: float | None
+    method: str
+    base: float | None
     delta: float | None
     delta_low: float | None
     delta_high: float | None
-    p_mcnemar: float | None
+    p: float | None
     p_holm: float | None
     n: int
+    clusters: int | None
+    ties: int | None
     eligible: int
     affected: int
     truncated: float

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from clipbias.stats.clusters import numbered, totals
 from clipbias.stats.intervals import LEVEL, Interval, difference, proportion
 from clipbias.stats.tests import sign_flip
 
@@ -96,8 +97,8 @@ def log_odds(
     Huang and Zhang 2009) with the correlations over clusters. Ends are infinite where a mean of 0 or 1 is not excluded.
     """
     size = len(parts[0])
-    index = np.arange(size) if cluster is None else np.unique(cluster, return_inverse=True)[1]
-    sums = np.stack([np.bincount(index, weights=part - part.mean()) for part in parts])
+    index = numbered(cluster, size)
+    sums = np.stack([totals(part - part.mean(), index) for part in parts])
     # One independent cluster of doubt in each variance, so that equal columns do not cancel altogether.
     doubt = float((np.bincount(index) ** 2).sum() / size) ** 2
     spread = np.sqrt((sums**2).sum(axis=1) + doubt)

@@ -20,6 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import betaincinv, stdtrit
 
+from clipbias.stats.clusters import numbered, totals
+
 LEVEL = 0.95
 METHODS = {
     "proportion": "Clopper-Pearson, over images Korn-Graubard",
@@ -66,8 +68,8 @@ def _sums(values: np.ndarray, cluster: np.ndarray | None) -> _Sums:
     residual = values - values.mean()
     if cluster is None:
         return _Sums(residual, np.ones(len(values)), len(values))
-    _, index = np.unique(cluster, return_inverse=True)
-    return _Sums(np.bincount(index, weights=residual), np.bincount(index).astype(np.float64), len(values))
+    index = numbered(cluster, len(values))
+    return _Sums(totals(residual, index), np.bincount(index).astype(np.float64), len(values))
 
 
 def _end(sums: _Sums, share: float, tail: float) -> tuple[float, float]:
@@ -204,18 +206,16 @@ def resampled(
         cluster: [Q].
         seed: of the draws.
     """
-    _, index = np.unique(cluster, return_inverse=True)
-    clusters = int(index.max()) + 1
     told = ~np.isnan(values)
-    both = np.zeros((clusters, 2 * values.shape[1]))
-    np.add.at(both, index, np.hstack([np.nan_to_num(values), told]))
+    both = totals(np.hstack([np.nan_to_num(values), told]), numbered(cluster, len(values)))
+    clusters = len(both)
     generator = np.random.Generator(np.random.PCG64(seed))
     block = max(1, 2**24 // clusters)
-    totals = [both.sum(axis=0)[None]]
+    drawn = [both.sum(axis=0)[None]]
     for start in range(0, RESAMPLES, block):
-        drawn = generator.multinomial(clusters, np.full(clusters, 1 / clusters), size=min(block, RESAMPLES - start))
-        totals.append(drawn @ both)
-    sums, counts = np.hsplit(np.concatenate(totals), 2)
+        count = min(block, RESAMPLES - start)
+        drawn.append(generator.multinomial(clusters, np.full(clusters, 1 / clusters), size=count) @ both)
+    sums, counts = np.hsplit(np.concatenate(drawn), 2)
     found = statistic(sums / np.maximum(counts, 1))
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(found[1:], [tail, 1 - tail])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from clipbias.stats.clusters import numbered, totals
 from clipbias.stats.intervals import LEVEL
 
 DRAWS = 10_000
@@ -23,10 +24,7 @@ def rank_sets(values: np.ndarray, cluster: np.ndarray | None = None, seed: int =
     """
     apart = values - values.mean(axis=0)
     if cluster is not None:
-        index = np.unique(cluster, return_inverse=True)[1]
-        sums = np.zeros((int(index.max()) + 1, values.shape[1]))
-        np.add.at(sums, index, apart)
-        apart = sums
+        apart = totals(apart, numbered(cluster, len(values)))
     clusters, models = apart.shape
     centre = values.mean(axis=0)
     covariance = apart.T @ apart / len(values) ** 2 * clusters / max(clusters - 1, 1)

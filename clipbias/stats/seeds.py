@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import stdtrit
 
+from clipbias.stats.clusters import numbered, totals
 from clipbias.stats.intervals import LEVEL, Interval, difference
 
 LEAST_SEEDS = 5
@@ -43,8 +44,7 @@ def over_seeds(
         return None
     queries = difference(values.mean(axis=0), cluster, bound, level)
     per_seed = values.mean(axis=1)
-    index = np.arange(values.shape[1]) if cluster is None else np.unique(cluster, return_inverse=True)[1]
-    sums = np.stack([np.bincount(index, weights=line) for line in values - per_seed[:, None]])
+    sums = totals((values - per_seed[:, None]).T, numbered(cluster, values.shape[1])).T
     shared = sums.mean(axis=0)
     noise = float(((sums - shared) ** 2).sum()) / (seeds - 1) / seeds  # of the mean, by queries' luck seed by seed
     total = float((shared**2).sum())

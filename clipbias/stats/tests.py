@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from clipbias.stats.clusters import numbered, totals
+
 DRAWS = 99_999
 _LATTICE = 1 << 21  # most steps of the exact distribution
 _BLOCK = 1 << 22  # signs drawn at once
@@ -18,9 +20,7 @@ def sign_flip(values: np.ndarray, cluster: np.ndarray | None = None, seed: int =
     `DRAWS` random flips. With one query a cluster and hits or misses it is McNemar's exact test; unlike that, it
     keeps its level where a cluster has several queries. Values below 1e-15 are given as that (1e-300 for McNemar's).
     """
-    sums: np.ndarray = np.asarray(values, dtype=np.float64)
-    if cluster is not None:
-        sums = np.asarray(np.bincount(np.unique(cluster, return_inverse=True)[1], weights=sums))
+    sums = totals(np.asarray(values, dtype=np.float64), numbered(cluster, len(values)))
     sums = sums[np.abs(sums) > 1e-9]
     if not len(sums):
         return 1.0

@@ -8,6 +8,8 @@ import numpy as np
 from scipy.special import ndtr
 from scipy.stats import rankdata
 
+from clipbias.stats.clusters import numbered, totals
+
 
 class Trend(NamedTuple):
     """``z``: above 0 where values rise with the order; ``p``: two-sided."""
@@ -26,10 +28,8 @@ def page(values: np.ndarray, cluster: np.ndarray | None = None) -> Trend | None:
     """
     blocks = np.asarray(values, dtype=np.float64)
     if cluster is not None:
-        index = np.unique(cluster, return_inverse=True)[1]
-        sums = np.zeros((int(index.max()) + 1, blocks.shape[1]))
-        np.add.at(sums, index, blocks)
-        blocks = sums / np.bincount(index)[:, None]
+        index = numbered(cluster, len(blocks))
+        blocks = totals(blocks, index) / np.bincount(index)[:, None]
     count = blocks.shape[1]
     # Sums of floats that are equal on paper differ in the last digits.
     ranks = rankdata(np.round(blocks, 9), axis=1)

@@ -20,7 +20,6 @@ STILL_LONG = {
     "data/readers/sharegpt4v.py",
     "finetune/train.py",
     "probe/kinds/attention.py",
-    "probe/kinds/retrieval.py",
     "probe/ranking.py",
     "probe/selftest.py",
 }

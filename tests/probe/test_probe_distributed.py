@@ -42,7 +42,7 @@ def test_three_processes_give_the_ranks_of_one(data, tmp_path):
     one, three = (load_runs([tmp_path / name]) for name in ("one", "three"))
     assert len(one) == len(three) == 2
     for mine, theirs in zip(one, three, strict=True):
-        assert mine.run.probe == theirs.run.probe and mine.queries["rank"].equals(theirs.queries["rank"])
+        assert mine.run.probe == theirs.run.probe and mine.queries["better"].equals(theirs.queries["better"])
         np.testing.assert_allclose(mine.queries["cosine"], theirs.queries["cosine"], atol=1e-6)
 
 

@@ -12,19 +12,28 @@ from scipy.stats import rankdata
 from clipbias.errors import UserError
 from clipbias.probe.ranking import per_query_metrics, rank_both
 
+Line = tuple[int, int, int, float, float]
 
-def reference(texts: np.ndarray, images: np.ndarray, owner: np.ndarray) -> dict[str, list[tuple[int, float, float]]]:
-    """(rank, cosine, margin) of every query from the whole matrix, by the definition."""
+
+def line(own: list[float], others: list[float]) -> Line:
+    """(better, equal, right, cosine, margin) of one query, by the definition."""
+    best = max(own)
+    better, equal = sum(o > best for o in others), sum(o == best for o in others)
+    return better, equal, own.count(best), best, min(best - max(others, default=-np.inf), 2)
+
+
+def reference(texts: np.ndarray, images: np.ndarray, owner: np.ndarray) -> dict[str, list[Line]]:
+    """The line of every query, from the whole matrix."""
     similarity = texts @ images.T
-    out: dict[str, list[tuple[int, float, float]]] = {"t2i": [], "i2t": []}
+    out: dict[str, list[Line]] = {"t2i": [], "i2t": []}
     for c, image in enumerate(owner):
-        best = similarity[c, image]
         others = [similarity[c, i] for i in range(len(images)) if i != image]
-        out["t2i"].append((1 + sum(o >= best for o in others), best, min(best - max(others, default=-np.inf), 2)))
+        out["t2i"].append(line([similarity[c, image]], others))
     for i in range(len(images)):
-        best = max(similarity[c, i] for c in range(len(texts)) if owner[c] == i)
-        others = [similarity[c, i] for c in range(len(texts)) if owner[c] != i]
-        out["i2t"].append((1 + sum(o >= best for o in others), best, min(best - max(others, default=-np.inf), 2)))
+        own, others = (
+            [similarity[c, i] for c in range(len(texts)) if (owner[c] == i) == mine] for mine in (True, False)
+        )
+        out["i2t"].append(line(own, others))
     return out
 
 
@@ -42,12 +51,12 @@ def problems(draw):
 
 @settings(max_examples=300, deadline=None)
 @given(problems())
-def test_ranks_cosines_and_margins_are_the_definition(problem):
+def test_counts_cosines_and_margins_are_the_definition(problem):
     texts, images, owner, block = problem
     found = rank_both(torch.from_numpy(texts), torch.from_numpy(images), owner, block=block)
     for direction, expected in reference(texts, images, owner).items():
         ranking = found[direction]
-        assert list(zip(ranking.rank, ranking.cosine, ranking.margin, strict=True)) == expected
+        assert list(zip(*ranking.counts, ranking.cosine, ranking.margin, strict=True)) == expected
 
 
 @settings(max_examples=100, deadline=None)
@@ -57,9 +66,10 @@ def test_ranks_of_one_caption_an_image_are_scipys(problem):
     texts = texts[: len(images)]
     similarity = texts.astype(int) @ images.astype(int).T
     found = rank_both(torch.from_numpy(texts), torch.from_numpy(images), np.arange(len(images)), block=block)
-    # method="max": of those that tie, all take the worst rank.
+    # method="average": the expected rank of those that tie.
     for direction, matrix in (("t2i", similarity), ("i2t", similarity.T)):
-        assert found[direction].rank.tolist() == rankdata(-matrix, method="max", axis=1).diagonal().tolist()
+        expected = rankdata(-matrix, method="average", axis=1).diagonal()
+        assert per_query_metrics(found[direction])["mean_rank"].tolist() == expected.tolist()
 
 
 def test_blocks_of_any_size_give_the_same_ranks_on_real_valued_features():
@@ -71,20 +81,26 @@ def test_blocks_of_any_size_give_the_same_ranks_on_real_valued_features():
     for block in (1, 7, 16, 1000):
         found = rank_both(texts, images, owner, block=block)
         for direction in found:
-            assert found[direction].rank.tolist() == [rank for rank, _, _ in expected[direction]]
-            np.testing.assert_allclose(found[direction].cosine, [c for _, c, _ in expected[direction]], atol=1e-6)
-            np.testing.assert_allclose(found[direction].margin, [m for _, _, m in expected[direction]], atol=1e-6)
+            better, _, _, cosine, margin = zip(*expected[direction], strict=True)
+            assert found[direction].better.tolist() == list(better)
+            assert not found[direction].equal.any() and (found[direction].right == 1).all()
+            np.testing.assert_allclose(found[direction].cosine, cosine, atol=1e-6)
+            np.testing.assert_allclose(found[direction].margin, margin, atol=1e-6)
 
 
 @pytest.mark.parametrize("block", [3, 64, 2048])
-def test_a_constant_encoder_finds_nothing(block):
+def test_a_constant_encoder_finds_what_guessing_finds(block):
     # An odd width and size, so that rounding at the edges of a product's tiles would show.
     texts = torch.nn.functional.normalize(torch.randn(1, 131), dim=1).expand(203, -1).contiguous()
     owner = np.arange(203) % 101
     images = torch.nn.functional.normalize(torch.randn(1, 131), dim=1).expand(101, -1).contiguous()
     found = rank_both(texts, images, owner, block=block)
-    assert (found["t2i"].rank == 101).all()
-    assert (found["i2t"].rank == 1 + 203 - np.bincount(owner)).all()
+    own = np.bincount(owner)
+    for direction, equal, right in (("t2i", 100, np.ones(203)), ("i2t", 203 - own, own)):
+        assert (found[direction].better == 0).all() and (found[direction].equal == equal).all()
+        assert (found[direction].right == right).all()
+    assert per_query_metrics(found["t2i"])["recall@5"] == pytest.approx(np.full(203, 5 / 101))
+    assert per_query_metrics(found["i2t"])["recall@1"] == pytest.approx(own / 203)
     assert (found["t2i"].margin == 0).all()
 
 
@@ -95,20 +111,20 @@ def test_captions_that_share_a_text_tie_exactly():
     found = rank_both(texts, images, np.arange(40), caption_row=row, block=16)
     whole = rank_both(texts[row], images, np.arange(40), block=16)
     for direction in found:
-        assert found[direction].rank.tolist() == whole[direction].rank.tolist()
-    # An image's own text is also that of nine others: it can never come first.
-    assert found["i2t"].rank.min() == 10
+        assert [c.tolist() for c in found[direction].counts] == [c.tolist() for c in whole[direction].counts]
+    # An image's own text is also that of nine others: it comes first once in ten orders.
+    assert (found["i2t"].equal == 9).all() and per_query_metrics(found["i2t"])["recall@1"].max() == pytest.approx(0.1)
 
 
 def test_negative_zero_ties_with_zero():
     found = rank_both(torch.tensor([[1.0, 0.0]] * 2), torch.tensor([[1.0, 0.0], [1.0, -0.0]]), np.arange(2))
-    assert found["t2i"].rank.tolist() == [2, 2]
+    assert found["t2i"].equal.tolist() == [1, 1]
 
 
 def test_one_pair_ranks_first_with_the_whole_range_as_margin():
     found = rank_both(torch.tensor([[-1.0]]), torch.tensor([[1.0]]), np.array([0]))
     for ranking in found.values():
-        assert (ranking.rank.tolist(), ranking.cosine.tolist(), ranking.margin.tolist()) == ([1], [-1.0], [2.0])
+        assert (ranking.better.tolist(), ranking.cosine.tolist(), ranking.margin.tolist()) == ([0], [-1.0], [2.0])
 
 
 def test_recall_at_more_than_there_are_candidates_is_certain():
@@ -116,7 +132,7 @@ def test_recall_at_more_than_there_are_candidates_is_certain():
     metrics = per_query_metrics(found["t2i"])
     assert metrics["recall@5"].tolist() == [1, 1, 1]
     assert metrics["recall@1"].tolist() == [0, 0, 0]
-    assert metrics["mrr"].tolist() == [1 / rank for rank in found["t2i"].rank]
+    assert metrics["mrr"] == pytest.approx([(1 / 2 + 1 / 3) / 2] * 3)  # second or third, as the other two are equal
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

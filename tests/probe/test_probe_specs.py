@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import re
 from collections import Counter
 from pathlib import Path
@@ -13,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 
 import clipbias
 from clipbias.data.build import without_images
@@ -26,7 +23,9 @@ from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe, find_probes, read_probe, shipped_probes
 from clipbias.probe.transforms import TRANSFORMS, check_call
 from clipbias.results.folder import read_queries, read_rows
-from clipbias.stats.bootstrap import ClusterBootstrap, holm, mcnemar_exact, percentile_interval
+from clipbias.stats.intervals import proportion
+from clipbias.stats.tests import holm
+from clipbias.stats.ties import credit, expected_rank, expected_reciprocal_rank
 
 SENTENCES = st.lists(st.text("ab. ", min_size=1, max_size=4), min_size=1, max_size=9).map(tuple)
 
@@ -130,14 +129,6 @@ def test_a_probe_that_does_not_exist_is_named_with_those_there_are():
         check_call("keep_first", {})
 
 
-def test_mcnemar_is_the_binomial_of_the_queries_that_differ():
-    first = np.array([1, 1, 1, 0, 0, 1, 1, 0], dtype=bool)
-    second = np.array([0, 0, 0, 1, 0, 0, 1, 0], dtype=bool)
-    # Four lost, one gained: 2 * P(X <= 1), X ~ B(5, 1/2) = 2 * 6/32.
-    assert mcnemar_exact(first, second) == pytest.approx(12 / 32) == binomtest(1, 5).pvalue
-    assert mcnemar_exact(first, first) == 1.0
-
-
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_is_the_step_down_rule(p_values):
@@ -153,42 +144,6 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
 
 
-def test_bootstrap_means_are_those_of_resampled_clusters():
-    cluster = np.array([0, 0, 1, 2, 2, 2])
-    values = np.arange(6.0)[:, None]
-    chosen = np.array([1, 1, 1, 1, 1, 0], dtype=bool)
-    bootstrap = ClusterBootstrap(cluster, seed=0, resamples=500)
-    found = {round(float(x), 9) for x in bootstrap.means(values, chosen)[:, 0]}
-    possible = set()
-    for draw in itertools.product(range(3), repeat=3):
-        picked = [
-            v for c in draw for v, owner, used in zip(values[:, 0], cluster, chosen, strict=True) if owner == c and used
-        ]
-        possible.add(round(float(np.mean(picked)), 9))
-    assert found == possible
-
-
-def test_intervals_cover_what_they_promise():
-    generator = np.random.default_rng(0)
-    hits = [0, 0]
-    trials = 400
-    for _ in range(trials):
-        # Images with one to five captions whose outcomes agree within an image.
-        sizes = generator.integers(1, 6, 150)
-        cluster = np.repeat(np.arange(150), sizes)
-        chance = np.repeat(generator.beta(2, 2, 150), sizes)
-        base = generator.random(len(chance)) < chance
-        other = generator.random(len(chance)) < chance * 0.8
-        bootstrap = ClusterBootstrap(cluster, int(generator.integers(2**31)), resamples=400)
-        sampled = bootstrap.means(np.column_stack([base, other]).astype(float), np.ones(len(base), dtype=bool))
-        for number, (truth, values) in enumerate(((0.5, sampled[:, :1]), (-0.1, sampled[:, 1:] - sampled[:, :1]))):
-            low, high = percentile_interval(values)
-            hits[number] += bool(low[0] <= truth <= high[0])
-    for count in hits:
-        # Nominal 95%; three standard errors of the simulation are 3.3 points.
-        assert abs(count / trials - 0.95) < 3 * math.sqrt(0.95 * 0.05 / trials)
-
-
 def _session(count: int, model: str = "nano-debias") -> Session:
     return Session(clipbias.load_model(model), without_images(load_dataset("scenes"), range(count, 1000)))
 
@@ -199,14 +154,19 @@ def test_rows_follow_from_the_queries_that_are_kept(tmp_path):
     for row in rows:
         part = queries[(queries["condition"] == row.condition) & (queries["direction"] == row.direction)]
         part = part[part["eligible"]] if row.scope == "eligible" else part
-        assert row.n == len(part)
+        assert row.n == len(part) and row.clusters == part["cluster"].nunique()
+        counts = [part[name].to_numpy() for name in ("better", "equal", "right")]
         if row.metric.startswith("recall@"):
-            assert row.value == pytest.approx((part["rank"] <= int(row.metric.split("@")[1])).mean())
-            assert row.low <= row.value <= row.high
+            credits = credit(*counts, int(row.metric.split("@")[1]))
+            assert (row.value, row.low, row.high) == pytest.approx(
+                tuple(proportion(credits, part["cluster"].to_numpy()))
+            )
+            assert row.ties == ((credits > 0) & (credits < 1)).sum()
+            assert row.delta is None or row.base == pytest.approx(row.value - row.delta)
         if row.metric == "median_rank":
-            assert row.value == part["rank"].median()
+            assert row.value == np.median(expected_rank(*counts))
         if row.metric == "mrr":
-            assert row.value == pytest.approx((1 / part["rank"]).mean())
+            assert row.value == pytest.approx(expected_reciprocal_rank(*counts).mean())
     last = next(r for r in rows if r.condition == "without-8" and r.scope == "eligible")
     assert 0 < last.eligible < 60 and last.affected == last.eligible
     eighth = sum(len(s) >= 8 for s in _session(60).sentences)

@@ -10,12 +10,13 @@ from tests_support import make_row, make_run
 from clipbias.results.card import SCALARS, cards, wide_cards
 from clipbias.results.folder import load_runs, run_folder, write_run
 from clipbias.results.record import QUERY_COLUMNS
+from clipbias.stats.trend import page
 
 
 def write(out, probe, hits, rows, eligible=None):
     """A run whose T2I queries hit as ``hits`` {condition: [Q]} says."""
     lines = [
-        [condition, "t2i", query, query, 1 if hit else 2, 0.5, 0.1, bool(eligible is None or eligible[query]), True]
+        [condition, "t2i", query, query, int(not hit), 0, 1, 0.5, 0.1, bool(eligible is None or eligible[query]), True]
         for condition, mine in hits.items()
         for query, hit in enumerate(mine)
     ]
@@ -44,13 +45,13 @@ def test_the_scalars_are_their_definitions(tmp_path):
     ])  # fmt: skip
     table = cards(load_runs([tmp_path])).set_index("scalar")
     assert list(table.index) == list(SCALARS)
-    slope = np.polyfit(range(6), [100 * hits[f"pad-{n}"].mean() for n in range(6)], 1)[0]
-    assert table.loc["padding slope", "value"] == pytest.approx(slope)
-    # The interval of the slope: queries are independent here, so a standard error can be worked out.
-    x = np.arange(6) - 2.5
-    each = 100 * sum(w * hits[f"pad-{n}"] for n, w in enumerate(x / (x**2).sum()))
-    width = 2 * 1.96 * each.std() / np.sqrt(200)
-    assert table.loc["padding slope", "high"] - table.loc["padding slope", "low"] == pytest.approx(width, rel=0.15)
+    change = np.mean([hits[f"pad-{n}"] for n in range(1, 6)], axis=0) - hits["pad-0"]
+    assert table.loc["padding change", "value"] == pytest.approx(100 * change.mean())
+    # Queries are independent here, so a standard error can be worked out.
+    width = 200 * 1.96 * change.std() / np.sqrt(200)
+    assert table.loc["padding change", "high"] - table.loc["padding change", "low"] == pytest.approx(width, rel=0.15)
+    ordered = np.column_stack([hits[f"pad-{n}"] for n in range(1, 6)])
+    assert table.loc["padding change", "p"] == page(ordered.astype(float)).p < 1e-6
     expected = 100 * (1 - dropped[eligible].mean() / full[eligible].mean())
     assert table.loc["first-sentence reliance", "value"] == pytest.approx(expected)
     assert table.loc["first-sentence reliance", "low"] < expected < table.loc["first-sentence reliance", "high"]
@@ -65,3 +66,11 @@ def test_a_model_that_finds_nothing_has_no_reliance(tmp_path):
     write(tmp_path, "drop-first", {"full": nothing, "drop-first": nothing}, [make_row(probe="drop-first")])
     assert cards(load_runs([tmp_path])).empty
     assert list(wide_cards(cards(load_runs([tmp_path]))).columns) == ["data", "model", *SCALARS]
+
+
+def test_a_loss_at_the_first_padding_sentence_is_a_change_without_a_trend(tmp_path):
+    hits = {f"pad-{n}": np.arange(400) < (320 if n == 0 else 270) for n in range(6)}
+    write(tmp_path, "padding", hits, [make_row(probe="padding", condition=c, x=float(c[-1])) for c in hits])
+    (line,) = cards(load_runs([tmp_path])).itertuples()
+    assert line.value == -12.5 and line.high < -9 and line.p is None
+    assert wide_cards(cards(load_runs([tmp_path]))).loc[0, "padding change"].startswith("-12.5 (-16.")

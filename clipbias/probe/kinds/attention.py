@@ -15,7 +15,6 @@ from clipbias.probe.positions import curves, sentence_of_tokens, shares
 from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
 from clipbias.results.record import Row
-from clipbias.stats.bootstrap import ClusterBootstrap
 
 _BATCH = 32
 
@@ -92,7 +91,7 @@ def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
             texts_rollout.append(shares(rolled[place, first:last]))
             owners.append(sentence)
         session.progress(probe.name, min(start + _BATCH, limit), limit)
-    bootstrap = ClusterBootstrap(dataset.caption_image[chosen], session.seed)
+    cluster = dataset.caption_image[chosen]
     values = np.concatenate([np.stack(ends), np.stack(summaries)], axis=2)  # [N, layers + 1, 9]
     names = ["sot_attention", "eot_attention", *SUMMARY]
     layers_count = values.shape[1] - 1
@@ -101,7 +100,7 @@ def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
         condition = "all" if layer == layers_count else f"layer-{layer + 1}"
         x = None if layer == layers_count else float(layer + 1)
         rows_out += mean_rows(
-            bootstrap,
+            cluster,
             values[:, layer],
             probe=probe.name,
             condition=condition,
@@ -114,20 +113,20 @@ def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     for layer in range(by_head.shape[1]):
         for head in range(by_head.shape[2]):
             rows_out += mean_rows(
-                bootstrap, by_head[:, layer, head, None], probe=probe.name,
+                cluster, by_head[:, layer, head, None], probe=probe.name,
                 condition=f"layer-{layer + 1}-head-{head + 1}",
                 order=order, metrics=["first_sentence_attention"], xs=[float(head + 1)],
             )  # fmt: skip
             order += 1
     first_rolled = np.array([[w[o == 0].sum()] for w, o in zip(texts_rollout, owners, strict=True)])
     rows_out += mean_rows(
-        bootstrap, first_rolled, probe=probe.name, condition="all", order=layers_count,
+        cluster, first_rolled, probe=probe.name, condition="all", order=layers_count,
         metrics=["first_sentence_rollout"], xs=[None],
     )  # fmt: skip
     for name, weights_of in (("attention", texts_weights), ("rollout", texts_rollout)):
         for place_kind, curve in curves(weights_of, owners, tokens.room).items():
-            rows_out += curve_means(bootstrap, curve, probe.name, f"{name}_by_{place_kind}", layers_count)
+            rows_out += curve_means(cluster, curve, probe.name, f"{name}_by_{place_kind}", layers_count)
     for layer in range(layers_count):
         tenths = curves([w[layer] for w in layers_weights], owners, tokens.room)["tenth"]
-        rows_out += curve_means(bootstrap, tenths, probe.name, "attention_by_tenth", layer, f"layer-{layer + 1}")
+        rows_out += curve_means(cluster, tenths, probe.name, "attention_by_tenth", layer, f"layer-{layer + 1}")
     return rows_out, no_queries()

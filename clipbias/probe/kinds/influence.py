@@ -22,7 +22,6 @@ from clipbias.probe.positions import curves, sentence_of_tokens, shares
 from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
 from clipbias.results.record import Row
-from clipbias.stats.bootstrap import ClusterBootstrap
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +82,7 @@ def influence(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
             else:
                 found["gradient"].append(shares(gradient))
         session.progress(probe.name, number, limit)
-    bootstrap = ClusterBootstrap(dataset.caption_image[chosen], session.seed)
+    cluster = dataset.caption_image[chosen]
     columns = {
         "first_sentence_tokens": [(owner == 0).mean() for owner in owners],
         **{
@@ -92,10 +91,10 @@ def influence(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
         },
     }
     rows = mean_rows(
-        bootstrap, np.column_stack(list(columns.values())), probe=probe.name, condition="all", order=0,
+        cluster, np.column_stack(list(columns.values())), probe=probe.name, condition="all", order=0,
         metrics=list(columns), xs=[None] * len(columns),
     )  # fmt: skip
     for name, weights in found.items():
         for kind, curve in curves(weights, owners, tower.tokens.room).items():
-            rows += curve_means(bootstrap, curve, probe.name, f"{name}_by_{kind}", 0)
+            rows += curve_means(cluster, curve, probe.name, f"{name}_by_{kind}", 0)
     return rows, no_queries()

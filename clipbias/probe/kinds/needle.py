@@ -19,7 +19,7 @@ from clipbias.probe.spec import Probe
 from clipbias.results.record import Row
 from clipbias.scenes import long_caption, sample_scene
 from clipbias.scenes.world import GROUND_COLOURS, Scene, Stream
-from clipbias.stats.bootstrap import ClusterBootstrap, percentile_interval
+from clipbias.stats.intervals import METHODS, resampled
 
 FACT = "ground.colour"
 
@@ -65,7 +65,8 @@ def half_depth(accuracy: np.ndarray) -> np.ndarray:
 def needle(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     """Rows of the needle probe.
 
-    ``needle_accuracy`` (chance 0.5; ties count as wrong) by place k, and ``needle_half_depth``.
+    ``needle_accuracy`` by place k (chance 0.5, and what a tie counts), ``needle_cut``, the share of captions whose two
+    forms have the same feature because the context ends before the needle, and ``needle_half_depth``.
 
     Raises:
         UserError: the data are not the embedded scenes, whose truth is known.
@@ -77,10 +78,10 @@ def needle(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     places, filler, numbers = settings["places"], settings["filler"], settings["fillers"]
     scenes = min(settings["scenes"], len(dataset.image_names))
     images = session.images()[:scenes]
-    bootstrap = ClusterBootstrap(np.arange(scenes), session.seed)
+    cluster = np.arange(scenes)
     rows: list[Row] = []
     for order, count in enumerate(numbers):
-        values = np.full((scenes, places), np.nan)
+        values, cut = np.full((2, scenes, places), np.nan)
         pairs: list[tuple[int, int]] = []
         texts: list[str] = []
         for index in range(scenes):
@@ -93,29 +94,30 @@ def needle(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
         features = session.encoder.encode_texts(texts)
         owner = images[[index for index, _ in pairs]]
         right, wrong = ((features[side::2] * owner).sum(dim=1) for side in (0, 1))
-        for (index, place), hit in zip(pairs, (right > wrong).tolist(), strict=True):
-            values[index, place] = hit
-        rows += mean_rows(
-            bootstrap,
-            values,
-            probe=probe.name,
-            condition=f"fillers-{count}",
-            order=order,
-            metrics=["needle_accuracy"] * places,
-            xs=[float(k + 1) for k in range(places)],
-        )
-        rows.append(_half_depth_row(bootstrap, values, rows[-1], f"fillers-{count}"))
+        scene_of, place_of = np.array(pairs).T
+        values[scene_of, place_of] = (right > wrong).numpy() + 0.5 * (right == wrong).numpy()
+        cut[scene_of, place_of] = (features[::2] == features[1::2]).all(dim=1).numpy()
+        for metric, what in (("needle_accuracy", values), ("needle_cut", cut)):
+            rows += mean_rows(
+                cluster,
+                what,
+                probe=probe.name,
+                condition=f"fillers-{count}",
+                order=order,
+                metrics=[metric] * places,
+                xs=[float(k + 1) for k in range(places)],
+                credits=True,
+            )
+        rows.append(_half_depth_row(cluster, values, rows[-1], session.seed))
         session.progress(probe.name, order + 1, len(numbers))
     return rows, no_queries()
 
 
-def _half_depth_row(bootstrap: ClusterBootstrap, values: np.ndarray, like: Row, condition: str) -> Row:
-    """`half_depth` of the mean accuracies, with the interval of the same resamples."""
+def _half_depth_row(cluster: np.ndarray, values: np.ndarray, like: Row, seed: int) -> Row:
+    """`half_depth` of the mean accuracies, with its interval over resampled scenes."""
     told = values[:, ~np.isnan(values).all(axis=0)]
-    sampled = [bootstrap.means(np.nan_to_num(c)[:, None], ~np.isnan(c))[:, 0] for c in told.T]
-    low, high = percentile_interval(half_depth(np.column_stack(sampled))[:, None])
+    found = resampled(half_depth, told, cluster, seed)
     return replace(
-        like, condition=condition, x=None, metric="needle_half_depth", n=len(values), eligible=len(values),
-        affected=len(values), value=float(half_depth(np.nanmean(told, axis=0)[None])[0]),
-        low=float(low[0]), high=float(high[0]),
+        like, x=None, metric="needle_half_depth", n=len(values), clusters=len(values), eligible=len(values),
+        affected=len(values), ties=0, value=found.value, low=found.low, high=found.high, method=METHODS["resampled"],
     )  # fmt: skip

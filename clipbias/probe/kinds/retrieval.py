@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from clipbias.errors import NotApplicable
-from clipbias.probe.ranking import DIRECTIONS, Ranking, per_query_metrics
+from clipbias.probe.ranking import CREDITS, DIRECTIONS, Ranking, decided_by_ties, per_query_metrics
 from clipbias.probe.session import Session, TextKey
 from clipbias.probe.spec import Condition, Probe
-from clipbias.results.record import Row
-from clipbias.stats.bootstrap import holm, mcnemar_exact, percentile_interval
+from clipbias.results.record import QUERY_COLUMNS, Row
+from clipbias.stats.intervals import METHODS, difference, mean, proportion
+from clipbias.stats.tests import holm, sign_flip
 
 log = logging.getLogger(__name__)
 
@@ -67,103 +68,101 @@ def retrieval(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
 
 
 def _rows_and_queries(session: Session, probe: Probe, measured: list[Measured]) -> tuple[list[Row], pd.DataFrame]:
-    dataset = session.dataset
-    owner, images = dataset.caption_image, len(dataset.image_names)
+    owner, images = session.dataset.caption_image, len(session.dataset.image_names)
     context = session.encoder.context_length
     baseline = next(m for m in measured if m.condition.name == probe.baseline)
     rows: list[Row] = []
     tables: list[pd.DataFrame] = []
-    tests: list[tuple[int, float]] = []
     for direction in DIRECTIONS:
-        cluster, bootstrap = session.clusters(direction), session.bootstrap(direction)
-        metrics = {m.condition.name: per_query_metrics(m.rankings[direction]) for m in measured}
-        base = np.column_stack(list(metrics[probe.baseline].values()))
+        cluster = session.clusters(direction)
+        base = per_query_metrics(baseline.rankings[direction])
         for order, one in enumerate(measured):
-            name = one.condition.name
-            is_baseline = one is baseline
             affected = np.array([a != b for a, b in zip(one.texts, baseline.texts, strict=True)])
-            eligible_query = _query_mask(one.eligible, owner, images, direction)
-            values = np.column_stack(list(metrics[name].values()))
-            cut = one.lengths > context
+            eligible = _query_mask(one.eligible, owner, images, direction)
             shared = {
                 "probe": probe.name,
-                "condition": name,
+                "condition": one.condition.name,
                 "order": order,
                 "x": one.condition.x,
-                "baseline": None if is_baseline else probe.baseline,
+                "baseline": None if one is baseline else probe.baseline,
                 "direction": direction,
                 "eligible": int(one.eligible.sum()),
                 "affected": int((affected & one.eligible).sum()),
-                "truncated": float(cut.mean()),
+                "truncated": float((one.lengths > context).mean()),
                 "tokens_lost": float(np.maximum(one.lengths - context, 0).mean()),
             }
-            for scope, chosen in (("eligible", eligible_query), ("all", np.ones_like(eligible_query))):
-                if not chosen.any():
-                    continue
-                sampled = bootstrap.means(values, chosen)
-                low, high = percentile_interval(sampled)
-                value = values[chosen].mean(axis=0)
-                if not is_baseline:
-                    sampled_base = bootstrap.means(base, chosen)
-                    delta = value - base[chosen].mean(axis=0)
-                    delta_low, delta_high = percentile_interval(sampled - sampled_base)
-                for k, metric in enumerate(metrics[name]):
-                    test = None
-                    if metric == "recall@1" and not is_baseline:
-                        test = mcnemar_exact(base[chosen, k] > 0, values[chosen, k] > 0)
-                        if scope == "eligible":
-                            tests.append((len(rows), test))
-                    rows.append(
-                        Row(
-                            **shared,  # type: ignore[arg-type]
-                            metric=metric,
-                            scope=scope,
-                            value=float(value[k]),
-                            low=float(low[k]),
-                            high=float(high[k]),
-                            delta=None if is_baseline else float(delta[k]),
-                            delta_low=None if is_baseline else float(delta_low[k]),
-                            delta_high=None if is_baseline else float(delta_high[k]),
-                            p_mcnemar=test,
-                            p_holm=None,
-                            n=int(chosen.sum()),
-                        )
-                    )
-                rows.append(_median_row(shared, scope, one.rankings[direction].rank[chosen]))
-            tables.append(
-                pd.DataFrame(
-                    {
-                        "condition": name,
-                        "direction": direction,
-                        "query": np.arange(len(cluster), dtype=np.int32),
-                        "cluster": cluster.astype(np.int32),
-                        "rank": one.rankings[direction].rank.astype(np.int32),
-                        "cosine": one.rankings[direction].cosine.astype(np.float32),
-                        "margin": one.rankings[direction].margin.astype(np.float32),
-                        "eligible": eligible_query,
-                        "affected": _query_mask(affected, owner, images, direction),
-                    }
-                )
+            for scope, chosen in (("eligible", eligible), ("all", np.ones_like(eligible))):
+                if chosen.any():
+                    against = None if one is baseline else base
+                    rows += _rows(shared, scope, chosen, one.rankings[direction], against, cluster, session.seed)
+            table = _queries(one.rankings[direction], cluster).assign(
+                condition=one.condition.name,
+                direction=direction,
+                eligible=eligible,
+                affected=_query_mask(affected, owner, images, direction),
             )
-    corrected = holm([p for _, p in tests])
-    for (place, _), p in zip(tests, corrected, strict=True):
-        rows[place] = replace(rows[place], p_holm=p)
-    return rows, pd.concat(tables, ignore_index=True)
+            tables.append(table[list(QUERY_COLUMNS)])
+    return _corrected(rows), pd.concat(tables, ignore_index=True)
 
 
-def _median_row(shared: dict[str, object], scope: str, ranks: np.ndarray) -> Row:
-    """The median rank; no interval, since the bootstrap here is of means."""
-    return Row(
-        **shared,  # type: ignore[arg-type]
-        metric="median_rank",
-        scope=scope,
-        value=float(np.median(ranks)),
-        low=None,
-        high=None,
-        delta=None,
-        delta_low=None,
-        delta_high=None,
-        p_mcnemar=None,
-        p_holm=None,
-        n=len(ranks),
-    )
+def _rows(
+    shared: dict[str, object],
+    scope: str,
+    chosen: np.ndarray,
+    ranking: Ranking,
+    base: dict[str, np.ndarray] | None,
+    cluster: np.ndarray,
+    seed: int,
+) -> list[Row]:
+    """One row per metric on the ``chosen`` [Q] queries; ``base``: the baseline's values, None for itself."""
+    images = cluster[chosen]
+    count = len(np.unique(images))
+    out = []
+    for metric, all_values in per_query_metrics(ranking).items():
+        values, credits = all_values[chosen], metric in CREDITS
+        found = (proportion if credits else mean)(values, images)
+        delta = None if base is None else values - base[metric][chosen]
+        change = None if delta is None else (difference if credits else mean)(delta, images)
+        how = METHODS["proportion" if credits else "mean"] if found else ""
+        if change is not None:
+            how += f"; change: {METHODS['difference' if credits else 'mean']}"
+        row = Row(
+            **shared,  # type: ignore[arg-type]
+            scope=scope,
+            metric=metric,
+            value=float(values.mean()),
+            low=found.low if found else None,
+            high=found.high if found else None,
+            method=how,
+            base=None if base is None else float(base[metric][chosen].mean()),
+            delta=None if delta is None else float(delta.mean()),
+            delta_low=change.low if change else None,
+            delta_high=change.high if change else None,
+            p=sign_flip(delta, images, seed) if metric == "recall@1" and delta is not None else None,
+            p_holm=None,
+            n=len(images),
+            clusters=count,
+            ties=int(decided_by_ties(metric, values, ranking.equal[chosen]).sum()),
+        )
+        out.append(row)
+        if metric == "mean_rank":
+            median = replace(row, metric="median_rank", value=float(np.median(values)), low=None, high=None, method="")
+            out.append(replace(median, base=None, delta=None, delta_low=None, delta_high=None))
+    return out
+
+
+def _queries(ranking: Ranking, cluster: np.ndarray) -> pd.DataFrame:
+    """What is kept of each query of one condition and direction."""
+    whole = {name: getattr(ranking, name).astype(np.int32) for name in ("better", "equal", "right")}
+    real = {name: getattr(ranking, name).astype(np.float32) for name in ("cosine", "margin")}
+    query = np.arange(len(cluster), dtype=np.int32)
+    return pd.DataFrame({"query": query, "cluster": cluster.astype(np.int32), **whole, **real})
+
+
+def _corrected(rows: list[Row]) -> list[Row]:
+    """Rows with Holm's correction over the tests on eligible queries."""
+    tested = [place for place, row in enumerate(rows) if row.p is not None and row.scope == "eligible"]
+    out = list(rows)
+    for place, p in zip(tested, holm([float(rows[place].p or 0) for place in tested]), strict=True):
+        out[place] = replace(rows[place], p_holm=p)
+    return out
