@@ -44,7 +44,7 @@ def test_a_folder_that_cannot_be_is_one_line(tmp_path):
 
 def test_a_run_comes_back_as_it_was_written(tmp_path):
     run, rows = make_run(), [make_row(), make_row(condition="changed", order=1, baseline="full", delta=-0.5)]
-    queries = pd.DataFrame([["full", "t2i", 0, 0, 1, 0.5, 0.1, True, False]], columns=list(QUERY_COLUMNS))
+    queries = pd.DataFrame([["full", "t2i", 0, 0, 0, 0, 1, 0.5, 0.1, True, False]], columns=list(QUERY_COLUMNS))
     folder = run_folder(tmp_path, "a/b: c", "scenes", "padding")
     assert folder.parent.parent.parent == tmp_path
     write_run(folder, run, rows, queries)
@@ -65,7 +65,7 @@ def test_a_run_comes_back_as_it_was_written(tmp_path):
     ],
 )
 def test_damaged_results_are_named(tmp_path, file, content, message):
-    queries = pd.DataFrame([["full", "t2i", 0, 0, 1, 0.5, 0.1, True, False]], columns=list(QUERY_COLUMNS))
+    queries = pd.DataFrame([["full", "t2i", 0, 0, 0, 0, 1, 0.5, 0.1, True, False]], columns=list(QUERY_COLUMNS))
     write_run(tmp_path, make_run(), [make_row()], queries)
     (tmp_path / file).write_text(content)
     with pytest.raises(UserError, match=message) as caught:

@@ -75,7 +75,7 @@ def test_a_changed_row_is_refused_in_one_line_or_read(tmp_path_factory, content)
 @given(st.binary(max_size=300), st.integers(0, 5000))
 def test_a_changed_table_of_queries_is_refused_or_read(tmp_path_factory, noise, place):
     folder = tmp_path_factory.mktemp("queries")
-    line = ["full", "t2i", 0, 0, 1, 0.5, 0.1, True, False]
+    line = ["full", "t2i", 0, 0, 0, 0, 1, 0.5, 0.1, True, False]
     write_run(folder, make_run(), [make_row()], pd.DataFrame([line] * 20, columns=list(QUERY_COLUMNS)))
     raw = (folder / "queries.parquet").read_bytes()
     place = min(place, len(raw))

@@ -31,7 +31,7 @@ def write_probes(out: Path, name: str, seed: int) -> None:
             for direction in ("t2i", "i2t"):
                 for query in range(QUERIES):
                     missed = this == condition and query < number
-                    lines.append([this, direction, query, query, 2 if missed else 1, 0.5, 0.1, True, True])
+                    lines.append([this, direction, query, query, int(missed), 0, 1, 0.5, 0.1, True, True])
         table = pd.DataFrame(lines, columns=list(QUERY_COLUMNS))
         folder = run_folder(out / f"{name}-{seed}" / "probes", "model", "scenes", probe)
         write_run(folder, make_run(probe=probe), [make_row()], table)

@@ -142,7 +142,7 @@ def write(results: Path, **changes: object) -> Path:
 
     run = make_run(**changes)
     folder = place_for(results, run)
-    queries = pd.DataFrame([["full", "t2i", 0, 0, 1, 0.5, 0.1, True, False]], columns=list(QUERY_COLUMNS))
+    queries = pd.DataFrame([["full", "t2i", 0, 0, 0, 0, 1, 0.5, 0.1, True, False]], columns=list(QUERY_COLUMNS))
     write_run(folder, run, [make_row()], queries)
     return folder
 
