@@ -41,7 +41,7 @@ COUNTS: dict[str, int] = {
     "side": 32_768,  # pixels on the longer side of an image
     "ratio": 200,  # longer side by shorter: resizing the shorter one multiplies the longer
     "characters": 100_000,  # of a caption; the longest real one of the known sets has under 10,000
-    "captions": 20_000_000,  # of a data set
+    "captions": 5_000_000,  # of a data set
     "members": 5_000_000,  # of an archive
     "queries": 100_000_000,  # rows of queries.parquet
     "rows": 1_000_000,  # rows of rows.jsonl

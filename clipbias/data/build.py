@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from clipbias import gate
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.images import FileImages, SomeImages, safe_name
 from clipbias.errors import UserError
+from clipbias.gate import check_count, count_limit
 
 if TYPE_CHECKING:
     from PIL import Image
-
-MAX_CAPTION = 100_000
-"""Characters; the longest real caption of the known sets has under 10,000."""
-
 
 def clean_caption(text: object, where: str) -> str:
     """A caption without white space at its ends.
@@ -27,12 +25,11 @@ def clean_caption(text: object, where: str) -> str:
         where: file and place, for the message.
 
     Raises:
-        UserError: not a text, longer than `MAX_CAPTION`, with a NUL byte or half a surrogate pair.
+        UserError: not a text, longer than the limit of ``characters``, with a NUL byte or half a surrogate pair.
     """
     if not isinstance(text, str):
         raise UserError(f"{where}: the caption is {type(text).__name__}, not text")
-    if len(text) > MAX_CAPTION:
-        raise UserError(f"{where}: the caption has {len(text):,} characters (limit {MAX_CAPTION:,}); is it a caption?")
+    check_count("characters", len(text), where, "characters in one caption")
     if "\0" in text:
         raise UserError(f"{where}: the caption holds a NUL byte; the file is damaged or not text")
     if not text.isascii():
@@ -40,33 +37,22 @@ def clean_caption(text: object, where: str) -> str:
             text.encode()
         except UnicodeEncodeError as error:
             raise UserError(
-                f"{where}: the caption is not valid Unicode (half a surrogate pair); mend the file"
+                f"{where}: the caption is not valid Unicode (half a surrogate pair); fix the file"
             ) from error
     return text.strip()
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, kind: str = "caption") -> str:
     """A UTF-8 text file, with or without a byte order mark.
 
+    Args:
+        path: the file.
+        kind: see `clipbias.gate.SIZES`.
+
     Raises:
-        UserError: missing, or not UTF-8 (names the byte).
+        UserError: missing, not a regular file, too large, or not UTF-8 (names the byte).
     """
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: missing") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise not_utf8(path, error) from error
-
-
-def not_utf8(path: Path, error: UnicodeDecodeError, line: int | None = None) -> UserError:
-    """The error that says where a file stops being UTF-8."""
-    place = f"byte {error.start:,}" if line is None else f"line {line:,}"
-    return UserError(
-        f"{path}: not UTF-8 text at {place} (0x{error.object[error.start]:02x}); convert the file to UTF-8"
-    )
+    return gate.read_text(path, kind)
 
 
 def build_dataset(
@@ -99,7 +85,10 @@ def build_dataset(
     """
     number: dict[str, int] = {}
     captions, owner = [], []
+    most = count_limit("captions")
     for image, caption, where in pairs:
+        if len(captions) >= most:
+            check_count("captions", len(captions) + 1, where, "captions or more")
         key = safe_name(image, where)
         captions.append(clean_caption(caption, where))
         owner.append(number.setdefault(key, len(number)))

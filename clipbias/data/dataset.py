@@ -51,12 +51,28 @@ class RetrievalDataset:
             raise ValueError(f"{self.name}: a caption points at an image that is not there")
 
     @cached_property
+    def image_keys(self) -> list[bytes | None]:
+        """N digests of what the images are made from, taken once; None where it cannot be read or is not known."""
+        from clipbias.data.images import image_keys
+
+        return image_keys(self.load_image, len(self.image_names))
+
+    @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (first 16 hex digits) over image names, captions and their pairing."""
+        """SHA-256 (first 16 hex digits) over image names, captions, their pairing, and the images' content.
+
+        The content is the files' bytes; of a loader that does not say what its images are made from, their pixels.
+        """
+        from clipbias.data.digests import content_digests
+
         digest = hashlib.sha256()
         for part in (self.image_names, self.captions, map(str, self.caption_image.tolist())):
             for text in part:
                 raw = text.encode("utf-8", "surrogatepass")
                 digest.update(len(raw).to_bytes(8, "big") + raw)
             digest.update(b"\xff" * 8)
+        known = hasattr(self.load_image, "key") or hasattr(self.load_image, "keys")
+        keys = self.image_keys if known else content_digests(len(self.image_names), self.load_image)
+        for key in keys:
+            digest.update(b"unreadable" if key is None else key)
         return digest.hexdigest()[:16]

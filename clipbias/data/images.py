@@ -8,30 +8,28 @@ The option ``upright=False`` of every data set is the authors' way.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import stat
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import TYPE_CHECKING, BinaryIO, overload
 
+from clipbias.data.digests import file_digest, file_digests
 from clipbias.errors import UserError
 from clipbias.files import content_key
+from clipbias.gate import check_count, count_limit, require_file
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from clipbias.data.dataset import RetrievalDataset
 
-MAX_PIXELS = 89_478_485
-"""More is refused before decoding; the size from which Pillow warns of a bomb, 256 MiB in RGB."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """What Pillow may decode; formats that start other programs (EPS) or hold documents (PDF) are not among them."""
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif"})
@@ -94,7 +92,8 @@ def open_image(source: Path | BinaryIO, upright: bool = True, label: str = "", r
         rgb: converted to RGB; else in the mode of the file.
 
     Raises:
-        UserError: not there, not a regular file, no image in one of `FORMATS`, damaged, or above `MAX_PIXELS`.
+        UserError: not there, not a regular file, no image in one of `FORMATS`, damaged, or
+            larger than the limits of ``pixels``, ``side`` and ``ratio`` (see `clipbias.gate.COUNTS`).
     """
     from PIL import ImageOps
 
@@ -120,12 +119,10 @@ def _opened(source: Path | BinaryIO, label: str) -> Iterator[Image.Image]:
     """An image whose header was read; whatever goes wrong inside the block becomes one `UserError`."""
     label = label or str(source)
     try:
-        if isinstance(source, Path) and not stat.S_ISREG(os.stat(source).st_mode):
-            raise UserError(f"{label}: not a regular file")
+        if isinstance(source, Path):
+            require_file(source, "image")
         with _pillow().open(source, formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise UserError(f"{label}: {width:,} x {height:,} pixels are refused (limit {MAX_PIXELS:,} in all)")
+            _check_size(*image.size, label)
             yield image
     except UserError:
         raise
@@ -137,6 +134,15 @@ def _opened(source: Path | BinaryIO, label: str) -> Iterator[Image.Image]:
     # A decoder fed with hostile bytes raises nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
         raise UserError(f"{label}: unreadable image ({_reason(error)})") from error
+
+
+def _check_size(width: int, height: int, label: str) -> None:
+    size = f"{label}: {width:,} x {height:,} pixels are refused"
+    longer, shorter = max(width, height), max(min(width, height), 1)
+    if width * height > (most := count_limit("pixels")):
+        raise UserError(f"{size} (limit {most:,} in all)")
+    check_count("side", longer, size, "on one side")
+    check_count("ratio", longer // shorter, size, "times as long as wide")
 
 
 def _reason(error: Exception) -> str:
@@ -163,15 +169,24 @@ class FileImages:
 
     def key(self, index: int) -> bytes:
         """A digest of what ``self(index)`` is made from: the file's bytes, and whether it is turned upright."""
-        path = inside(self.root, self.names[index], self.follow_links)
+        return self._key(file_digest(inside(self.root, self.names[index], self.follow_links)))
+
+    def keys(self) -> list[bytes | None]:
+        """`key` of every image, files that did not change read once; None where one cannot be read."""
+        paths = [self._path(index) for index in range(len(self.names))]
+        here = [path for path in paths if path is not None]
+        found = iter(file_digests(self.root, here))
+        digests = [None if path is None else next(found) for path in paths]
+        return [None if digest is None else self._key(digest) for digest in digests]
+
+    def _path(self, index: int) -> Path | None:
         try:
-            if not stat.S_ISREG(path.stat().st_mode):
-                raise UserError(f"{path}: not a regular file")
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "blake2b").digest()
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-        return content_key(found, b"upright" if self.upright else b"as the file has it")
+            return inside(self.root, self.names[index], self.follow_links)
+        except UserError:
+            return None
+
+    def _key(self, digest: bytes) -> bytes:
+        return content_key(digest, bytes([self.upright]))
 
 
 @dataclass(frozen=True)
@@ -192,6 +207,19 @@ class SomeImages:
         """See `FileImages.key`; None where the other loader has none."""
         find = getattr(self.load, "key", None)
         return None if find is None else find(self.kept[index])
+
+    def keys(self) -> list[bytes | None]:
+        """See `FileImages.keys`."""
+        if isinstance(self.load, FileImages):
+            names = [self.load.names[index] for index in self.kept]
+            return replace(self.load, names=names).keys()
+        found = []
+        for index in range(len(self.kept)):
+            try:
+                found.append(self.key(index))
+            except UserError:
+                found.append(None)
+        return found
 
 
 def verify_image(source: Path | BinaryIO, label: str = "") -> None:
@@ -251,16 +279,20 @@ def find_bad_images(
     return bad
 
 
-def image_keys(dataset: RetrievalDataset, workers: int | None = None) -> list[bytes | None]:
+def image_keys(load: Callable[[int], object], count: int, workers: int | None = None) -> list[bytes | None]:
     """A digest of each image's content, without decoding it; None where it cannot be read or the loader has none.
 
     Args:
-        dataset: whose images; a loader with a ``key(index)`` says what its images are made from.
+        load: ``load_image`` of a data set; one with ``key(index)`` or ``keys()`` says what its images are made from.
+        count: of images.
         workers: threads; default one a core.
     """
-    find = getattr(dataset.load_image, "key", None)
+    if hasattr(load, "keys"):
+        found: list[bytes | None] = load.keys()[:count]
+        return found
+    find = getattr(load, "key", None)
     if find is None:
-        return [None] * len(dataset.image_names)
+        return [None] * count
 
     def one(index: int) -> bytes | None:
         try:
@@ -269,7 +301,7 @@ def image_keys(dataset: RetrievalDataset, workers: int | None = None) -> list[by
             return None
 
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        return list(pool.map(one, range(len(dataset.image_names))))
+        return list(pool.map(one, range(count)))
 
 
 class LazyImages(Sequence["Image.Image"]):
@@ -306,5 +338,5 @@ def require_readable(
         listed = "".join(f"\n  {one.reason}" for one in bad)
         raise UserError(
             f"{dataset.name}: {len(bad):,} of {len(dataset.image_names):,} images cannot be read; "
-            f"mend them, or leave them and their captions out with --skip-bad:{listed}"
+            f"fix them, or leave them and their captions out with --skip-bad:{listed}"
         )

@@ -7,11 +7,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from clipbias.data.build import not_utf8, read_text
+from clipbias import gate
 from clipbias.errors import UserError
+from clipbias.gate import not_utf8, open_file, read_lines, size_limit
 
 _CHUNK = 1 << 20
-_LARGEST_ELEMENT = 64 << 20
 
 
 def read_json(path: Path) -> object:
@@ -20,13 +20,7 @@ def read_json(path: Path) -> object:
     Raises:
         UserError: missing, not UTF-8, or not JSON (names line and column).
     """
-    text = read_text(path)
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not JSON at line {error.lineno:,}, column {error.colno:,} ({error.msg})") from error
-    except RecursionError as error:
-        raise UserError(f"{path}: JSON nested too deeply to be a data set") from error
+    return gate.read_json(path)
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[dict[str, object], str]]:
@@ -35,29 +29,25 @@ def read_json_lines(path: Path) -> Iterator[tuple[dict[str, object], str]]:
     Raises:
         UserError: missing, not UTF-8, or a line that is no JSON object; names the line.
     """
-    try:
-        with open(path, "rb") as file:
-            for number, raw in enumerate(file, 1):
-                if not raw.strip():
-                    continue
-                where = f"{path}, line {number:,}"
-                try:
-                    entry = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
-                except UnicodeDecodeError as error:
-                    raise not_utf8(path, error, number) from error
-                except (ValueError, RecursionError) as error:
-                    raise UserError(f"{where}: not JSON ({error})") from error
-                if not isinstance(entry, dict):
-                    raise UserError(f"{where}: expected a JSON object, found {type(entry).__name__}")
-                yield entry, where
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    for number, raw in enumerate(read_lines(path, "table"), 1):
+        if not raw.strip():
+            continue
+        where = f"{path}, line {number:,}"
+        try:
+            entry = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
+        except UnicodeDecodeError as error:
+            raise not_utf8(path, error, number) from error
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where}: not JSON ({error})") from error
+        if not isinstance(entry, dict):
+            raise UserError(f"{where}: expected a JSON object, found {type(entry).__name__}")
+        yield entry, where
 
 
 def stream_json_array(path: Path) -> Iterator[tuple[object, int]]:
     """The elements of one top-level array, each with the share of the file read so far in bytes.
 
-    Memory is set by the largest element (at most 64 MiB), not by the file.
+    Memory is set by the largest element (at most the limit of "line"), not by the file.
 
     Raises:
         UserError: missing, not UTF-8, not an array, broken or cut off; names the element.
@@ -65,8 +55,9 @@ def stream_json_array(path: Path) -> Iterator[tuple[object, int]]:
     decoder = json.JSONDecoder()
     text_decoder = codecs.getincrementaldecoder("utf-8-sig")()
     buffer, place, count, ended = "", 0, 0, False
+    longest = size_limit("line")
     try:
-        with open(path, "rb") as file:
+        with open_file(path, "table") as file:
 
             def more() -> None:
                 nonlocal buffer, place, ended
@@ -101,8 +92,10 @@ def stream_json_array(path: Path) -> Iterator[tuple[object, int]]:
                     except json.JSONDecodeError as error:
                         if ended:
                             raise UserError(f"{path}: element {count:,} is broken or cut off ({error.msg})") from error
-                        if len(buffer) - place > _LARGEST_ELEMENT:
-                            raise UserError(f"{path}: element {count:,} is no JSON or larger than 64 MiB") from error
+                        if len(buffer) - place > longest:
+                            raise UserError(
+                                f"{path}: element {count:,} is no JSON or larger than {longest:,} bytes"
+                            ) from error
                     more()
                 place = end
                 yield element, file.tell()

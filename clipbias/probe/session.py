@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clipbias.data.dataset import RetrievalDataset
-from clipbias.data.images import LazyImages, image_keys, require_readable
+from clipbias.data.images import LazyImages, SomeImages, require_readable
 from clipbias.data.sentences import dataset_sentences, split_sentences
 from clipbias.errors import UserError
 from clipbias.files import content_key
@@ -57,10 +57,10 @@ class Session:
         self._images: Tensor | None = None
         self._rankings: dict[tuple[TextKey, ...], dict[str, Ranking]] = {}
 
-    @cached_property
+    @property
     def image_keys(self) -> list[bytes | None]:
         """A digest of each image's content; None each where the images are made, not read."""
-        return image_keys(self.dataset)
+        return self.dataset.image_keys
 
     @cached_property
     def images_fingerprint(self) -> str:
@@ -103,7 +103,12 @@ class Session:
             part = missing[start : start + _IMAGE_CHUNK]
 
             def encode(rows: list[int], part: list[int] = part) -> Tensor:
-                return self._encode_images([part[row] for row in rows])
+                chosen = [part[row] for row in rows]
+                features = self._encode_images(chosen)
+                # Looked at again before it is kept: an image may have been replaced since its key was taken.
+                if SomeImages(self.dataset.load_image, chosen).keys() != [keys[i] for i in chosen]:
+                    raise UserError(f"{self.dataset.name}: an image changed while it was read; run again")
+                return features
 
             store.features(space, [known[i] for i in part], encode)
         return store.features(space, known, self._encode_images)

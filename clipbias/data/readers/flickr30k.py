@@ -97,7 +97,7 @@ _TOKEN_LINE = re.compile(r"([^\t]+)#\d+\t(.*)")
 def _token_pairs(folder: Path) -> Iterator[tuple[object, object, str]]:
     file = folder / _TOKENS
     images = first_existing(folder, _IMAGES, "the folder of the images").name
-    for number, line in enumerate(read_text(file).split("\n"), 1):
+    for number, line in enumerate(read_text(file, "json").split("\n"), 1):
         if not line.strip():
             continue
         match = _TOKEN_LINE.fullmatch(line.rstrip("\r"))
