@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
+import platform
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 from clipbias.errors import UserError
@@ -20,27 +25,74 @@ def content_key(*parts: bytes) -> bytes:
     return found.digest()
 
 
+@lru_cache(maxsize=1)
+def _place() -> str:
+    """8 hex digits for where process numbers mean the same: this machine, since it was started, in this container."""
+    facts = [platform.node()]
+    for file in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
+        with suppress(OSError):
+            facts.append(os.readlink(file) if file.endswith("pid") else Path(file).read_text("ascii"))
+    return hashlib.sha256("".join(facts).encode()).hexdigest()[:8]
+
+
+def _temporary_name(name: str) -> tuple[str, str]:
+    """How temporary files for ``name`` begin, whoever makes them, and how those of this process do."""
+    start = f".{name[:100]}.tmp-{_place()}-"
+    return start, f"{start}{os.getpid()}-"
+
+
+def _remove_leftovers(folder: Path, start: str) -> None:
+    """Remove what killed processes left of their temporary files."""
+    for path in folder.glob(f"{glob.escape(start)}*"):
+        process = path.name.removeprefix(start).partition("-")[0]
+        if process.isdecimal() and not _is_alive(int(process)):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    path.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """A temporary path beside ``target`` that replaces it when the block ends without an error.
 
+    What a killed process left there for the same target is removed. A link at the target is replaced, not followed.
+
     Raises:
-        UserError: the folder cannot be written to or the disk is full; nothing half-written stays.
+        UserError: the folder cannot be written to, the disk is full, or a folder or device is in the way; nothing
+            half-written stays.
     """
     target = Path(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        if target.exists() and not target.is_file() and not target.is_symlink():
+            raise UserError(f"cannot write {target}: a folder or a device is there; choose another name")
+        start, mine = _temporary_name(target.name)
+        _remove_leftovers(target.parent, start)
+        handle, name = tempfile.mkstemp(prefix=mine, suffix=".part", dir=target.parent)
         os.close(handle)
-        # mkstemp makes files private; a result is as readable as any file its user makes.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror}; choose another folder") from error
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot write {str(target)[:200]}: {getattr(error, 'strerror', None) or error}; choose another folder"
+        ) from error
     temporary = Path(name)
     try:
         yield temporary
+        # mkstemp makes files private, and so do some libraries; a result is as readable as any file its user makes.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, target)
@@ -49,6 +101,66 @@ def atomic_path(target: Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+@contextmanager
+def own_folder(folder: Path, name: str) -> Iterator[Path]:
+    """A temporary folder below ``folder``, removed at the end; those that killed processes left are removed too.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    start, mine = _temporary_name(name)
+    _remove_leftovers(folder, start)
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=mine, dir=folder))
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def folder_lock(folder: Path, wait: float = 0.0) -> Iterator[None]:
+    """The block runs in one process at a time for a folder; the lock ends with its process and leaves no file.
+
+    Args:
+        folder: an output folder; made where it is not there.
+        wait: seconds to wait for another process.
+
+    Raises:
+        UserError: another process has it still, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot write {str(folder)[:200]}: {getattr(error, 'strerror', None) or error}; choose another folder"
+        ) from error
+    try:
+        until = time.monotonic() + wait
+        while not _locked(handle):
+            if time.monotonic() >= until:
+                raise UserError(f"{folder}: another process is writing there; wait for it or choose another folder")
+            time.sleep(0.05)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return True  # a file system without locks: as before there were any
+    return True
 
 
 def write_text(target: Path, text: str) -> None:

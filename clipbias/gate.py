@@ -42,7 +42,7 @@ COUNTS: dict[str, int] = {
     "ratio": 200,  # longer side by shorter: resizing the shorter one multiplies the longer
     "characters": 100_000,  # of a caption; the longest real one of the known sets has under 10,000
     "captions": 5_000_000,  # of a data set
-    "members": 5_000_000,  # of an archive
+    "members": 2_000_000,  # of an archive
     "queries": 100_000_000,  # rows of queries.parquet
     "rows": 1_000_000,  # rows of rows.jsonl
     "conditions": 1_000,  # of a probe, and of a run
@@ -55,6 +55,7 @@ COUNTS: dict[str, int] = {
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KIB": KIB, "MIB": MIB, "GIB": GIB}
 _AMOUNT = re.compile(r"(\d{1,18})\s*([KMG]?)(?:B|(IB))?", re.IGNORECASE)
+_LARGEST_DIRECTORY = 256 * MIB
 _LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){200}""")
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOCTTY", 0)
 
@@ -145,6 +146,30 @@ def _unreadable(path: Path, error: OSError | ValueError) -> UserError:
     return UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})")
 
 
+def require_zip(path: Path, kind: str) -> None:
+    """Refuse a zip file whose directory would fill the memory before its first member is looked at.
+
+    Args:
+        path: a zip file, see `require_file`.
+        kind: one of `SIZES`.
+
+    Raises:
+        UserError: as `open_file`, or its directory is larger than `_LARGEST_DIRECTORY`.
+    """
+    with open_file(path, kind) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 65_600))
+        tail = file.read(65_600)
+    # The end record holds the directory's size at byte 12; that of zip64 at byte 40, where the former holds 2**32 - 1.
+    sizes = [
+        int.from_bytes(tail[found.start() + at : found.start() + at + width], "little")
+        for mark, at, width in ((b"PK\x05\x06", 12, 4), (b"PK\x06\x06", 40, 8))
+        for found in re.finditer(re.escape(mark), tail)
+    ]
+    found_size = max((size for size in sizes if size != 2**32 - 1), default=0)
+    if found_size > _LARGEST_DIRECTORY:
+        raise UserError(f"{path}: its directory has {found_size:,} bytes (limit {_LARGEST_DIRECTORY:,}); not opened")
+
+
 def open_file(path: Path, kind: str, limit: int | None = None) -> BinaryIO:
     """A regular file, open for reading bytes.
 
@@ -224,22 +249,14 @@ def parse_json(text: str, where: object) -> object:
         raise UserError(f"{where}: not JSON ({str(error)[:120]})") from error
 
 
-def read_json(path: Path, kind: str = "json", limit: int | None = None) -> object:
-    """A whole JSON file.
-
-    Raises:
-        UserError: as `read_text` and `parse_json`.
-    """
-    return parse_json(read_text(path, kind, limit), path)
+def read_json(path: Path, kind: str = "json") -> object:
+    """A whole JSON file; raises as `read_text` and `parse_json`."""
+    return parse_json(read_text(path, kind), path)
 
 
-def read_toml(path: Path, kind: str = "spec", limit: int | None = None) -> dict[str, object]:
-    """A whole TOML file.
-
-    Raises:
-        UserError: as `read_text`, no TOML, or nested too deeply.
-    """
-    return parse_toml(read_text(path, kind, limit), path)
+def read_toml(path: Path, kind: str = "spec") -> dict[str, object]:
+    """A whole TOML file; raises as `read_text` and `parse_toml`."""
+    return parse_toml(read_text(path, kind), path)
 
 
 def parse_toml(text: str, where: object) -> dict[str, object]:

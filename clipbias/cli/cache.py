@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
         from contextlib import suppress
 
         from clipbias.cli.console import print_json
+        from clipbias.data.index import OWN
         from clipbias.data.roots import cache_folder
         from clipbias.probe.store import open_store, shard_paths
 
@@ -27,7 +28,7 @@ def register(app: typer.Typer) -> None:
         for path in shard_paths(store.folder):
             with suppress(FileNotFoundError):  # another process may trim the cache
                 sizes[path.parent.name] += path.stat().st_size
-        indices = sum(f.stat().st_size for f in (cache_folder() / "index").glob("*.arrow"))
+        indices = sum(f.stat().st_size for f in (cache_folder() / "index").glob(f"{OWN}*.arrow"))
         if as_json:
             facts = {"folder": str(cache_folder()), "limit_bytes": store.limit, "indices_bytes": indices}
             print_json({**facts, "features_bytes": dict(sizes)})
@@ -59,17 +60,21 @@ def register(app: typer.Typer) -> None:
 
     @group.command()
     def clear() -> None:
-        """Remove everything that is kept; results are not touched."""
-        import shutil
+        """Remove what clipbias keeps there, by its file names; other files and results are not touched."""
+        from contextlib import suppress
 
+        from clipbias.data.index import OWN
         from clipbias.data.roots import cache_folder
         from clipbias.errors import UserError
 
-        for name in ("embeddings", "index"):
-            try:
-                shutil.rmtree(cache_folder() / name)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise UserError(f"{cache_folder() / name}: cannot be removed ({error.strerror})") from error
+        for name in ("embeddings", "index", "digests"):
+            folder = cache_folder() / name
+            for path in [*folder.glob(f"{OWN}*"), *folder.glob(f"*/{OWN}*")]:
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    raise UserError(f"{path}: cannot be removed ({error.strerror})") from error
+            for empty in [*folder.glob("*/"), folder]:
+                with suppress(OSError):  # others' files are in it
+                    empty.rmdir()
         print(f"{cache_folder()}: cleared")

@@ -17,6 +17,7 @@ from clipbias.gate import check_count, count_limit
 if TYPE_CHECKING:
     from PIL import Image
 
+
 def clean_caption(text: object, where: str) -> str:
     """A caption without white space at its ends.
 
@@ -84,7 +85,8 @@ def build_dataset(
         UserError: a name or a caption is refused, or there is no pair at all.
     """
     number: dict[str, int] = {}
-    captions, owner = [], []
+    captions: list[str] = []
+    owner: list[int] = []
     most = count_limit("captions")
     for image, caption, where in pairs:
         if len(captions) >= most:

@@ -49,7 +49,7 @@ def file_digests(root: Path, paths: Sequence[Path], workers: int | None = None) 
         paths: files, below it or not.
         workers: threads (hashing releases Python's lock); default one a core.
     """
-    table = cache_folder() / "digests" / f"{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:24]}.bin"
+    table = cache_folder() / "digests" / f"clipbias-{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:24]}.bin"
     known = dict(_records(table))
     began = time.time_ns()
 

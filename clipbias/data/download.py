@@ -8,27 +8,30 @@ import json
 import os
 import shutil
 import time
-import tomllib
 import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
+from clipbias.data import connection
 from clipbias.data.images import inside
 from clipbias.data.unpack import unpack
 from clipbias.errors import UserError
 from clipbias.files import atomic_path, write_text
+from clipbias.gate import parse_json, read_toml, size_limit
+from clipbias.gate import read_text as read_gated
 
 TABLE = Path(__file__).with_name("downloads.toml")
 FOLDER = ".downloads"
 """Below a data set's folder: cut downloads, and a receipt for each file that was fetched and checked."""
 ATTEMPTS = 5
 _CHUNK = 1 << 20
-_TIMEOUT = 30.0
+_MOVES = 1 << 20
+"""Bytes that a connection has to bring for the count of failures to start anew."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -43,6 +46,8 @@ class Source:
     sha256: str = ""
     unpack: bool = False
     only: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    unpacked: int | None = None
 
     @property
     def name(self) -> str:
@@ -61,10 +66,13 @@ def sources(name: str, table: Path = TABLE) -> tuple[tuple[Source, ...], str]:
     Raises:
         UserError: the table has nothing on that name.
     """
-    entry = tomllib.loads(table.read_text("utf-8")).get(name)
+    entry: Any = read_toml(table).get(name)
     if entry is None:
-        raise UserError(f"nothing is known of where {name} can be had; see `clipbias data list`")
-    files = tuple(Source(**{**file, "only": tuple(file.get("only", ()))}) for file in entry.get("files", ()))
+        raise UserError(f"{name}: no source is known for a download; see `clipbias data list`")
+    files = tuple(
+        Source(**{**file, "only": tuple(file.get("only", ())), "hosts": tuple(file.get("hosts", ()))})
+        for file in entry.get("files", ())
+    )
     return files, entry.get("steps", "").strip()
 
 
@@ -113,7 +121,7 @@ def _fetch_alone(source: Source, root: Path, kept: Path, progress: Progress, att
             "Try again; if it stays so, the file at its source has changed"
         )
     if source.unpack:
-        unpack(part, inside(root, source.to) if source.to != "." else root, source.only, progress)
+        unpack(part, inside(root, source.to) if source.to != "." else root, source.only, progress, source.unpacked)
     else:
         target = inside(root, source.to)
         # The part and the target may lie on different disks where the folder is made of mounts.
@@ -128,8 +136,8 @@ def _fetch_alone(source: Source, root: Path, kept: Path, progress: Progress, att
 
 def _is_done(receipt: Path, source: Source, root: Path) -> bool:
     try:
-        facts = json.loads(receipt.read_text("utf-8"))
-    except (OSError, ValueError):
+        facts = parse_json(read_gated(receipt, "config"), receipt)
+    except UserError:
         return False
     if not isinstance(facts, dict) or (facts.get("url"), facts.get("to")) != (source.url, source.to):
         return False
@@ -169,7 +177,7 @@ def _download(source: Source, part: Path, progress: Progress, attempts: int, wai
             reason = str(getattr(error, "reason", None) or error or type(error).__name__)
         except OSError as error:
             raise UserError(f"cannot write {part}: {error.strerror or error}; what is there is kept") from error
-        if part.exists() and part.stat().st_size > before:
+        if part.exists() and part.stat().st_size >= before + _MOVES:
             failed = 0  # it moves: go on for as long as it does
         failed += 1
         if failed >= attempts:
@@ -180,15 +188,19 @@ def _download(source: Source, part: Path, progress: Progress, attempts: int, wai
 
 
 def _connect(source: Source, part: Path, progress: Progress) -> bool:
-    """One connection; whether the file is whole now."""
+    """One connection; whether the file is whole now.
+
+    What comes is joined to what is there only where the answer itself names the version that was asked for: a server
+    may leave If-Range unread.
+    """
     have = part.stat().st_size if part.exists() else 0
     version = _read_version(part) if have else ""
-    request = urllib.request.Request(source.url, headers={"User-Agent": "clipbias", "Accept-Encoding": "identity"})
+    headers = {"User-Agent": "clipbias", "Accept-Encoding": "identity"}
     if version:
-        request.add_header("Range", f"bytes={have}-")
-        request.add_header("If-Range", version)
+        headers |= {"Range": f"bytes={have}-", "If-Range": version}
+    most = size_limit("archive") if source.bytes is None else source.bytes
     try:
-        response = urllib.request.urlopen(request, timeout=_TIMEOUT)
+        response = connection.connect(source.url, headers, source.hosts)
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
@@ -198,7 +210,11 @@ def _connect(source: Source, part: Path, progress: Progress) -> bool:
         part.unlink()
         return False
     with response:
-        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        # A weak tag ("W/...") does not promise the same bytes, so it cannot be resumed by.
+        tag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+        tag = "" if tag.startswith("W/") else tag
+        there = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        resumed = response.status == 206 and bool(version) and there and tag == version
         if response.status == 206 and not resumed:
             part.unlink(missing_ok=True)
             return False
@@ -206,26 +222,33 @@ def _connect(source: Source, part: Path, progress: Progress) -> bool:
         length = response.headers.get("Content-Length")
         total = start + int(length) if length is not None and length.isdecimal() else source.bytes
         if source.bytes is not None and total != source.bytes:
-            raise UserError(f"{source.url}: {total:,} bytes there, expected {source.bytes:,}; not downloaded")
+            found = f"{total:,}" if total is not None else "an unknown number of"
+            raise UserError(f"{source.url}: {found} bytes there, expected {source.bytes:,}; not downloaded")
+        if total is not None and total > most:
+            raise UserError(f"{source.url}: {total:,} bytes (limit {most:,}); not downloaded")
         free = shutil.disk_usage(part.parent).free
         if total is not None and total - start > free:
             raise UserError(f"{source.url}: {total - start:,} bytes do not fit on the disk, {free:,} are free")
-        # A weak tag ("W/...") does not promise the same bytes, so it cannot be resumed by.
-        tag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
-        write_text(_state(part), json.dumps({"version": "" if tag.startswith("W/") else tag}))
+        write_text(_state(part), json.dumps({"version": tag}))
         done = start
         with part.open("ab" if resumed else "wb") as out:
-            while chunk := response.read(_CHUNK):
-                out.write(chunk)
+            for chunk in connection.body(response):
                 done += len(chunk)
+                if done > (most if total is None else total):
+                    break
+                out.write(chunk)
                 progress(source.name, done, total or 0)
             out.flush()
             os.fsync(out.fileno())
+    if done > (most if total is None else total):
+        part.unlink(missing_ok=True)
+        raise UserError(f"{source.url}: more bytes than stated or allowed ({most:,}); removed")
     return done == total or total is None
 
 
 def _read_version(part: Path) -> str:
     try:
-        return str(json.loads(_state(part).read_text("utf-8"))["version"])
-    except (OSError, ValueError, KeyError, TypeError):
+        facts: Any = parse_json(read_gated(_state(part), "config"), part)
+        return str(facts["version"])
+    except (UserError, KeyError, TypeError):
         return ""

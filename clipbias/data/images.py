@@ -122,7 +122,7 @@ def _opened(source: Path | BinaryIO, label: str) -> Iterator[Image.Image]:
         if isinstance(source, Path):
             require_file(source, "image")
         with _pillow().open(source, formats=FORMATS) as image:
-            _check_size(*image.size, label)
+            _check_size(image.width, image.height, label)
             yield image
     except UserError:
         raise

@@ -74,6 +74,8 @@ def load_dataset(
     Raises:
         UserError: no such data set, split, folder or option; or the files are not what they should be.
     """
+    if not name:
+        raise UserError("an empty name of a data set; see `clipbias data list`, or name a path")
     if name not in DATASETS and is_user_data(name):
         load: Loader = partial(open_user_data, name)
     else:

@@ -23,9 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clipbias.data.index import OWN
 from clipbias.data.roots import cache_folder
 from clipbias.errors import UserError
 from clipbias.files import atomic_path, content_key
+from clipbias.gate import require_file
 from clipbias.models.encoder import Encoder
 from clipbias.provenance import versions
 
@@ -111,7 +113,7 @@ class EmbeddingStore:
     def _known(self, space: str) -> dict[bytes, tuple[Tensor, int]]:
         if space not in self._places:
             places: dict[bytes, tuple[Tensor, int]] = {}
-            for path in sorted((self.folder / space).glob("*.safetensors")):
+            for path in sorted((self.folder / space).glob(f"{OWN}*.safetensors")):
                 try:
                     shard = read_shard(path)
                 except UserError as error:
@@ -131,7 +133,7 @@ class EmbeddingStore:
         from safetensors.torch import save_file
 
         table = torch.from_numpy(np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, KEY).copy())
-        path = self.folder / space / f"{content_key(*keys).hex()}.safetensors"
+        path = self.folder / space / f"{OWN}{content_key(*keys).hex()}.safetensors"
         try:
             with atomic_path(path) as temporary:
                 tensors = {"keys": table, "features": features}
@@ -168,6 +170,7 @@ def read_shard(path: Path) -> Shard:
     """
     from safetensors import SafetensorError, safe_open
 
+    require_file(path, "checkpoint")
     try:
         with safe_open(path, "pt") as file:
             keys, features = file.get_tensor("keys"), file.get_tensor("features")
@@ -184,4 +187,4 @@ def read_shard(path: Path) -> Shard:
 
 def shard_paths(folder: Path) -> Iterator[Path]:
     """The shards of every space below a store's folder."""
-    yield from sorted(folder.glob("*/*.safetensors"))
+    yield from sorted(folder.glob(f"*/{OWN}*.safetensors"))

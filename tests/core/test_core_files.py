@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import stat
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from tests_support import make_row, make_run
 
 from clipbias.errors import UserError
-from clipbias.files import atomic_path, write_text
+from clipbias.files import atomic_path, folder_lock, write_text
 from clipbias.registry import Registry, import_object
 from clipbias.results.folder import find_runs, read_queries, read_rows, read_run, run_folder, write_run
 from clipbias.results.record import QUERY_COLUMNS, SCHEMA
@@ -92,3 +93,31 @@ def test_a_registry_imports_only_what_is_asked_for_and_suggests_near_names():
         things["broken"]
     with pytest.raises(UserError, match="cannot import"):
         import_object("math:nothing")
+
+
+def test_no_device_or_folder_is_replaced(tmp_path):
+    for target in (Path("/dev/null"), tmp_path):
+        with pytest.raises(UserError, match="a folder or a device is there"):
+            write_text(target, "x")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_link_is_replaced_and_not_written_through(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "mine").read_text() == "mine" and not (tmp_path / "link").is_symlink()
+
+
+def test_names_of_300_letters_are_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"^cannot write [^\n]*File name too long"):
+        write_text(tmp_path / ("a" * 300), "x")
+
+
+def test_a_folder_has_one_writer_at_a_time_and_keeps_no_lock(tmp_path):
+    with folder_lock(tmp_path / "out"):
+        with pytest.raises(UserError, match="another process is writing there"), folder_lock(tmp_path / "out"):
+            pass
+        assert not list((tmp_path / "out").iterdir())
+    with folder_lock(tmp_path / "out", wait=1):
+        pass

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
 import random
 import socket
+import socketserver
 import subprocess
 import sys
 import tarfile
@@ -24,10 +28,13 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipbias import gate
+from clipbias.data import connection
 from clipbias.data.download import FOLDER, TABLE, Source, fetch, sources
-from clipbias.data.loading import DATASETS, dataset_spec
+from clipbias.data.loading import DATASETS, dataset_spec, load_dataset
 from clipbias.data.unpack import unpack
 from clipbias.errors import UserError
+from clipbias.files import atomic_path, own_folder, write_text
 
 BODY = random.Random(0).randbytes(3_000_000)
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -88,6 +95,28 @@ def site() -> Iterator[Site]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     mine.url = f"http://127.0.0.1:{server.server_port}/some/file.bin"
     yield mine
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def raw_site() -> Iterator[tuple[list[bytes | float], str]]:
+    """A server that answers every connection with given bytes and pauses, and then again the last of them for ever."""
+    answer: list[bytes | float] = []
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65_536)
+            with contextlib.suppress(OSError):
+                for part in itertools.chain(answer, itertools.cycle(answer[-2:])):
+                    time.sleep(part) if isinstance(part, float) else self.request.sendall(part)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    server = Server(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield answer, f"http://127.0.0.1:{server.server_address[1]}/file.bin"
     server.shutdown()
     server.server_close()
 
@@ -316,8 +345,10 @@ def test_a_member_that_does_not_fit_on_the_disk_is_refused(tmp_path):
     info = tarfile.TarInfo("huge.bin")
     info.size = 1 << 60
     (tmp_path / "huge.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT))
-    with pytest.raises(UserError, match="does not fit on the disk"):
+    with pytest.raises(UserError, match=r"when unpacked \(the limit"):
         unpack(tmp_path / "huge.tar", tmp_path / "out")
+    with pytest.raises(UserError, match="does not fit on the disk"):
+        unpack(tmp_path / "huge.tar", tmp_path / "out", most=1 << 61)
 
 
 def test_nothing_is_written_through_a_link_that_was_there(tmp_path):
@@ -354,5 +385,161 @@ def test_the_table_names_every_data_set_with_files_or_steps():
             assert file.unpack or file.to != "."
         if dataset_spec(name).needs_root and not files:
             assert "clipbias data get" in steps
-    with pytest.raises(UserError, match="nothing is known"):
+    with pytest.raises(UserError, match="no source is known"):
         sources("nowhere", TABLE)
+
+
+def test_a_byte_now_and_then_is_not_waited_for(raw_site, tmp_path, monkeypatch):
+    answer, url = raw_site
+    monkeypatch.setattr(connection, "WINDOW", 0.3)
+    answer += [b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"x", 0.02]
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"bytes in 0 seconds, 2 times in a row"):
+        get(Source(url, "x"), tmp_path, attempts=2)
+    assert time.monotonic() - began < 5
+
+
+def test_headers_that_never_end_are_not_waited_for(raw_site, tmp_path, monkeypatch):
+    answer, url = raw_site
+    monkeypatch.setattr(connection, "CONNECT", 0.4)
+    answer += [b"HTTP/1.1 200 OK\r\nX: ", b"x", 0.05]
+    began = time.monotonic()
+    with pytest.raises(UserError, match="2 times in a row"):
+        get(Source(url, "x"), tmp_path, attempts=2)
+    assert time.monotonic() - began < 5
+
+
+def test_a_body_without_end_is_cut_at_the_limit(raw_site, tmp_path, monkeypatch):
+    answer, url = raw_site
+    monkeypatch.setenv("CLIPBIAS_LIMIT_ARCHIVE_BYTES", "3MB")
+    answer += [b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 100_000, 0.0]
+    with pytest.raises(UserError, match="more bytes than stated or allowed"):
+        get(Source(url, "x"), tmp_path)
+    assert not [name for name in left(tmp_path) if name.endswith(".part")]
+
+
+@pytest.mark.parametrize("headers", ["", 'ETag: "two"\r\n', 'ETag: W/"one"\r\n'])
+def test_a_server_that_ignores_if_range_puts_no_second_version_behind_the_first(raw_site, site, tmp_path, headers):
+    answer, url = raw_site
+    body = BODY[::-1]
+    site.cuts = [1_000_000]
+    first = Source(site.url, "x")
+    with pytest.raises(UserError):
+        site.answers = []
+        get(first, tmp_path, attempts=1)
+    second = Source(url, "x")
+    for file in (tmp_path / FOLDER).iterdir():
+        file.rename(file.with_name(file.name.replace(first.key, second.key)))
+    have = (tmp_path / FOLDER / f"{second.key}.part").stat().st_size
+    assert have
+    head = f"HTTP/1.1 206 Partial\r\nContent-Range: bytes {have}-{len(body) - 1}/{len(body)}\r\n{headers}"
+    answer += [f"{head}Content-Length: {len(body) - have}\r\n\r\n".encode(), body[have:], 9.0]
+    with pytest.raises(UserError):
+        get(second, tmp_path, attempts=1)
+    assert not (tmp_path / "x").exists() and not (tmp_path / FOLDER / f"{second.key}.part").exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.org/x", "ftp://127.0.0.1/x", "file:///etc/passwd", "http://10.0.0.1/x"]
+)
+def test_only_https_is_opened(tmp_path, url):
+    with pytest.raises(UserError, match="only https"):
+        get(Source(url, "x"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "to, message",
+    [("http://localhost:1/x", "not among"), ("file:///etc/passwd", "is not allowed"), ("https://evil.org", "not am")],
+)
+def test_redirects_stay_within_the_stated_hosts(raw_site, tmp_path, to, message):
+    answer, url = raw_site
+    answer += [f"HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n".encode(), 9.0, b""]
+    with pytest.raises(UserError, match=message):
+        get(Source(url, "x", hosts=(".hf.co",)), tmp_path)
+
+
+def test_hosts_are_compared_by_whole_names():
+    connection.check_url("https://cdn.hf.co/x", (".hf.co",))
+    connection.check_url("https://hf.co/x", (".hf.co",))
+    for host in ("evilhf.co", "hf.co.evil.org", "hf.co@evil.org"):
+        with pytest.raises(UserError, match="not among"):
+            connection.check_url(f"https://{host}/x", (".hf.co",))
+
+
+def header(name: str = "a.bin", size: int = 0, kind: bytes = tarfile.REGTYPE) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    raw = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    raw[124:136] = (b"\xff" + size.to_bytes(11, "big", signed=True)) if size < 0 else b"%011o\0" % size
+    raw[148:156] = b" " * 8
+    raw[148:156] = b"%06o\0 " % sum(raw)
+    return bytes(raw)
+
+
+END = b"\0" * 1024
+HOSTILE_TARS = {
+    "negative size": header(size=-512) + END,
+    "negative size behind a member": header(size=512) + b"x" * 512 + header("b.bin", -1536) + END,
+    "negative extended header": header(size=-512, kind=tarfile.XHDTYPE) + END,
+    "large extended header": header(size=1 << 33, kind=tarfile.XHDTYPE) + b"1" * 4096,
+    "large name": header(size=1 << 30, kind=tarfile.GNUTYPE_LONGNAME) + b"1" * 4096,
+    "chain of extended headers": (header(size=512, kind=tarfile.XHDTYPE) + b"12 a=aaaaaa\n".ljust(512, b"\0")) * 3000,
+    "size that is none": header(size=512, kind=tarfile.XHDTYPE)
+    + b"16 size=-100000\n".ljust(512, b"\0")
+    + header()
+    + END,
+    "sparse": header(size=512, kind=tarfile.GNUTYPE_SPARSE) + b"x" * 512 + END,
+    "cut": header(size=1024) + b"x" * 100,
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_TARS)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_malformed_tars_end_at_once_in_one_line(tmp_path, kind, compressed):
+    raw = HOSTILE_TARS[kind]
+    (tmp_path / "x.tar").write_bytes(gzip.compress(raw) if compressed else raw)
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"x\.tar: [^\n]*$"):
+        unpack(tmp_path / "x.tar", tmp_path / "out")
+    with pytest.raises(UserError, match=r"x\.tar: [^\n]*$"):
+        load_dataset(str(tmp_path / "x.tar"))
+    assert time.monotonic() - began < 5 and not list((tmp_path / "out").iterdir())
+
+
+def test_a_bomb_of_honest_size_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(30):
+            archive.writestr(f"passed over/{number}", bytes(1_000_000))
+        archive.writestr("taken.bin", b"x")
+    with pytest.raises(UserError, match="more than 20,000,000 bytes when unpacked"):
+        unpack(tmp_path / "bomb.zip", tmp_path / "out", ["taken"], most=20_000_000)
+    assert unpack(tmp_path / "bomb.zip", tmp_path / "out", ["taken"], most=40_000_000) == 1
+
+
+def test_a_zip_whose_directory_is_huge_is_not_opened(tmp_path, monkeypatch):
+    monkeypatch.setattr(gate, "_LARGEST_DIRECTORY", 1000)
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
+        for number in range(100):
+            archive.writestr(f"{number}", b"")
+    with pytest.raises(UserError, match="its directory has"):
+        unpack(tmp_path / "many.zip", tmp_path / "out")
+
+
+def test_what_a_killed_call_left_is_removed_by_the_next(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a", b"x")
+    script = (
+        "import os, sys, pathlib\nfrom clipbias.files import atomic_path, own_folder\n"
+        "root = pathlib.Path(sys.argv[1])\n"
+        "with own_folder(root, 'unpacked') as one, atomic_path(root / 'b') as two:\n"
+        "    (one / 'x').write_text('x')\n    os._exit(9)\n"
+    )
+    out = tmp_path / "out"
+    out.mkdir()
+    subprocess.run([sys.executable, "-c", script, str(out)], check=False)
+    assert len(list(out.iterdir())) == 2
+    unpack(tmp_path / "x.zip", out)
+    write_text(out / "b", "y")
+    assert sorted(f.name for f in out.iterdir()) == ["a", "b"]
+    with own_folder(out, "unpacked"), own_folder(out, "unpacked"), atomic_path(out / "b"), atomic_path(out / "b"):
+        assert len(list(out.iterdir())) == 6  # those of living processes stay
