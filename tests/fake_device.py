@@ -155,5 +155,10 @@ def fake_device() -> Iterator[list[str]]:
     def autocast(device_type: str, *args: Any, **kwargs: Any) -> Any:
         return nullcontext() if device_type == DEVICE.type else real(device_type, *args, **kwargs)
 
-    with mock.patch.object(torch, "autocast", autocast), dispatch, _Functions():
+    with (
+        mock.patch.object(torch, "autocast", autocast),
+        mock.patch.object(torch, "inference_mode", torch.no_grad),  # views of wrapped tensors know no such mode
+        dispatch,
+        _Functions(),
+    ):
         yield dispatch.waits

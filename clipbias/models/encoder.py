@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -157,7 +158,7 @@ class ClipEncoder(Encoder):
         self.tokens = tokens
         # Trimming is exact only where nothing behind EOT is seen and EOT is CLIP's.
         self._trim = isinstance(tokens, ClipTokens) and is_causal(module.text)
-        self.embed_dim = int(self._run(module.encode_text, tokens([""])).shape[1])
+        self.embed_dim = int(self._run(self._texts, tokens([""])).shape[1])
 
     def _parts(self) -> dict[str, Any]:
         return {"images": self.transform.record() | {"paths": _PATHS}, "tokens": self.tokens.record()}
@@ -186,7 +187,7 @@ class ClipEncoder(Encoder):
         """
         out = torch.empty(len(ids), self.embed_dim)
         for rows in self._text_batches(ids, batch_size):
-            out[rows] = self._run(self._trimmed if self._trim else self.module.encode_text, ids[rows])
+            out[rows] = self._run(self._trimmed if self._trim else self._texts, ids[rows])
         return out
 
     def _text_batches(self, ids: Tensor, batch_size: int | None) -> Iterator[Tensor]:
@@ -214,7 +215,7 @@ class ClipEncoder(Encoder):
         pixels = prefetched(lambda index: self.transform(opened(images[index])), len(images), ahead=size)
         for start in range(0, len(images), size):
             batch = torch.stack(list(islice(pixels, size)))
-            out[start : start + len(batch)] = self._run(self.module.encode_image, batch)
+            out[start : start + len(batch)] = self._run(self._images, batch)
         return out
 
     def text_tower(self) -> TextTower:
@@ -249,13 +250,45 @@ class ClipEncoder(Encoder):
             torch.cuda.empty_cache()
         return torch.cat([self._run(tower, half) for half in batch.chunk(2)])
 
-    @torch.inference_mode()
     def _features(self, tower: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
-            if self.device.type == "cuda":
-                batch = batch.pin_memory().to(self.device, non_blocking=True)
-            features = tower(batch.to(self.device))
+        enabled = self.precision != "fp32"
+        with (
+            torch.inference_mode(),
+            full_fp32(),
+            torch.autocast(self.device.type, DTYPES[self.precision], enabled=enabled),
+        ):
+            features = tower(batch)
         return F.normalize(features.float(), dim=-1).cpu()
+
+    def _moved(self, batch: Tensor) -> Tensor:
+        return (
+            batch.pin_memory().to(self.device, non_blocking=True)
+            if self.device.type == "cuda"
+            else batch.to(self.device)
+        )
+
+    def _images(self, pixels: Tensor) -> Tensor:
+        return self.module.encode_image(self._moved(pixels))
+
+    def _texts(self, ids: Tensor) -> Tensor:
+        return self.module.encode_text(self._moved(ids))
+
+
+@contextmanager
+def full_fp32() -> Iterator[None]:
+    """A block in which fp32 is fp32: no TF32 in matrix products or convolutions, whatever is set outside.
+
+    cuDNN's convolutions, the patch embedding among them, use TF32 unless they are told not to.
+    """
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, False
+    try:
+        with torch.backends.cudnn.flags(
+            enabled=torch.backends.cudnn.enabled, benchmark=torch.backends.cudnn.benchmark, allow_tf32=False
+        ):
+            yield
+    finally:
+        matmul.allow_tf32 = before
 
 
 def reads_clip_tokens(encoder: object) -> TypeGuard[ClipEncoder]:

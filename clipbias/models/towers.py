@@ -119,12 +119,13 @@ def causal_features(tower: TextTransformer, ids: Tensor, positions: Tensor | Non
 
     Args:
         tower: an open_clip ``TextTransformer`` for which `is_causal` holds.
-        ids: token ids [B, L], one EOT a row.
+        ids: token ids [B, L], one EOT per row; best on the CPU: then the host never waits for the tower's device.
         positions: position table [>= L, W] to use instead of the tower's own.
     """
-    end = eot_positions(ids)
-    ids = ids[:, : int(end.max()) + 1]
     table = tower.positional_embedding if positions is None else positions
+    end = eot_positions(ids)
+    ids = ids[:, : int(end.max()) + 1].to(table.device, non_blocking=True)
+    end = end.to(table.device, non_blocking=True)
     x = tower.token_embedding(ids) + table[: ids.shape[1]]
     run = _runner(tower)
     for block in tower.transformer.resblocks:
@@ -133,7 +134,12 @@ def causal_features(tower: TextTransformer, ids: Tensor, positions: Tensor | Non
     return _project(tower, tower.ln_final(pooled))
 
 
-def prefixed_features(tower: TextTransformer, ids: Tensor, n_pre: Tensor, positions: Tensor | None = None) -> Tensor:
+def prefixed_features(
+    tower: TextTransformer,
+    ids: Tensor,
+    n_pre: Tensor,
+    positions: Tensor | None = None,
+) -> Tensor:
     """Features [B, D] of ``[SOT, PAD * n_pre, text, EOT]`` without running the pads B times.
 
     Equal to `causal_features` on the padded ids: in a causal tower the states of SOT and of the
@@ -141,23 +147,23 @@ def prefixed_features(tower: TextTransformer, ids: Tensor, n_pre: Tensor, positi
 
     Args:
         tower: a causal ``TextTransformer``.
-        ids: ``[SOT, text, EOT, pads]`` [B, L], not yet shifted.
-        n_pre: how many pads to put behind SOT [B]; ``n_pre + text`` must fit the position table.
+        ids: ``[SOT, text, EOT, pads]`` [B, L], not yet shifted; best on the CPU, as in `causal_features`.
+        n_pre: how many pads to put behind SOT [B], where the ids are; ``n_pre + text`` must fit the position table.
         positions: position table to use instead of the tower's own.
     """
-    end = eot_positions(ids)
     table = tower.positional_embedding if positions is None else positions
-    own = ids[:, 1 : int(end.max()) + 1]
-    shared = torch.full((1, 1 + int(n_pre.max())), PAD, dtype=ids.dtype, device=ids.device)
-    shared[0, 0] = SOT
+    end = eot_positions(ids)
+    width = 1 + int(n_pre.max())
+    own = ids[:, 1 : int(end.max()) + 1].to(table.device, non_blocking=True)
+    end, n_pre = (t.to(table.device, non_blocking=True) for t in (end, n_pre))
+    shared = torch.tensor([[SOT] + [PAD] * (width - 1)]).to(table.device, non_blocking=True)
     count, length = own.shape
-    width = shared.shape[1]
-    steps = torch.arange(length, device=ids.device)
+    steps = torch.arange(length, device=table.device)
     # Rows behind a caption's EOT may point past the table; they are never read, so clamping is safe.
     place = (1 + n_pre[:, None] + steps[None]).clamp(max=len(table) - 1)
     x = tower.token_embedding(own) + table[place]
     prefix = tower.token_embedding(shared) + table[:width]
-    sees_prefix = torch.arange(width, device=ids.device)[None] <= n_pre[:, None]
+    sees_prefix = torch.arange(width, device=table.device)[None] <= n_pre[:, None]
     sees_own = steps[None] <= steps[:, None]
     mask = torch.cat([sees_prefix[:, None, :].expand(-1, length, -1), sees_own[None].expand(count, -1, -1)], dim=2)[
         :, None
@@ -165,7 +171,7 @@ def prefixed_features(tower: TextTransformer, ids: Tensor, n_pre: Tensor, positi
     run = _runner(tower)
     for block in tower.transformer.resblocks:
         x, prefix = run(_prefixed_block, block, x, prefix, mask)
-    pooled = x[torch.arange(count, device=ids.device), end - 1]
+    pooled = x[torch.arange(count, device=table.device), end - 1]
     return _project(tower, tower.ln_final(pooled))
 
 
@@ -176,7 +182,10 @@ def bucketed_features(
     positions: Tensor | None = None,
     buckets: int = 4,
 ) -> Tensor:
-    """`causal_features` or, with ``n_pre``, `prefixed_features`, in ``buckets`` groups of like length."""
+    """`causal_features` or, with ``n_pre``, `prefixed_features`, in ``buckets`` groups of like length.
+
+    With ``ids`` and ``n_pre`` on the CPU the host never waits for the tower's device.
+    """
     order = torch.argsort(eot_positions(ids), stable=True)
     parts = []
     for rows in order.chunk(buckets):
@@ -184,4 +193,5 @@ def bucketed_features(
             parts.append(causal_features(tower, ids[rows], positions))
         else:
             parts.append(prefixed_features(tower, ids[rows], n_pre[rows], positions))
-    return torch.cat(parts)[torch.argsort(order)]
+    features = torch.cat(parts)
+    return features[torch.argsort(order).to(features.device, non_blocking=True)]

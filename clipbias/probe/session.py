@@ -184,5 +184,7 @@ class Session:
         if key not in self._rankings:
             images = self.images()  # first, so that a bad image stops the run before anything is encoded
             features, row, _ = self.texts(texts)
-            self._rankings[key] = rank_both(features, images, self.dataset.caption_image, row)
+            self._rankings[key] = rank_both(
+                features, images, self.dataset.caption_image, row, device=self.encoder.device
+            )
         return self._rankings[key]
