@@ -50,8 +50,9 @@ class KeptImages:
 
     def __init__(self, dataset: RetrievalDataset) -> None:
         self._load = lru_cache(maxsize=None)(dataset.load_image)
-        if hasattr(dataset.load_image, "key"):
-            self.key = dataset.load_image.key
+        for name in ("key", "keys"):
+            if hasattr(dataset.load_image, name):
+                setattr(self, name, getattr(dataset.load_image, name))
 
     def __call__(self, index: int) -> Image.Image:
         """The picture."""

@@ -80,7 +80,6 @@ def described(session: Session, probe: Probe, command: str = "", settings: Setti
         git_commit=commit,
         git_dirty=dirty,
         identity=encoder.identity(),
-        images_fingerprint=session.images_fingerprint,
         settings=asked.record(),
     )
 
@@ -108,4 +107,4 @@ def _same(old: Run, new: Run) -> bool:
     return all(getattr(old, name) == getattr(new, name) for name in _DECISIVE)
 
 
-_DECISIVE = ("schema", "probe_spec", "fingerprint", "data_key", "seed", "interval", "versions")
+_DECISIVE = ("schema", "probe_spec", "fingerprint", "data_fingerprint", "seed", "interval", "versions")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -61,18 +60,6 @@ class Session:
     def image_keys(self) -> list[bytes | None]:
         """A digest of each image's content; None each where the images are made, not read."""
         return self.dataset.image_keys
-
-    @cached_property
-    def images_fingerprint(self) -> str:
-        """One digest, 16 hex digits, of every image's content; "" where the images are made, not read.
-
-        Raises:
-            UserError: names every image that cannot be read.
-        """
-        known = [key for key in self.image_keys if key is not None]
-        if len(known) < len(self.image_keys) and hasattr(self.dataset.load_image, "key"):
-            require_readable(self.dataset, self.progress)
-        return content_key(*known).hex()[:16] if known and len(known) == len(self.image_keys) else ""
 
     def images(self) -> Tensor:
         """Image features [N, D]; nothing is encoded before every image that has to be was seen to be readable.

@@ -130,8 +130,6 @@ def record_differences(old: Run, new: Run) -> list[str]:
                 out.append(f"model: {part} was {_short(before.get(part))}, now {_short(after.get(part))}")
         if not out and old.fingerprint != new.fingerprint:
             out.append(f"model: fingerprint was {old.fingerprint}, now {new.fingerprint}")
-        if old.images_fingerprint != new.images_fingerprint:
-            out.append("data: the images' bytes are others")
     elif old.model_fingerprint != new.model_fingerprint:
         out.append(f"model: fingerprint was {old.model_fingerprint}, now {new.model_fingerprint}")
     if old.data_fingerprint != new.data_fingerprint:
@@ -169,8 +167,9 @@ def row_differences(old: Sequence[Row], new: Sequence[Row], tolerance: float) ->
     after = {tuple(getattr(row, name) for name in _NAMED): row for row in new}
     lines = [f"row {_said(key)}: is not there any more" for key in before.keys() - after.keys()]
     lines += [f"row {_said(key)}: is new" for key in after.keys() - before.keys()]
-    if len(before) < len(old):
-        lines.append(f"{len(old) - len(before)} rows are there twice")
+    for rows, unique in ((old, before), (new, after)):
+        if len(unique) < len(rows):
+            lines.append(f"{len(rows) - len(unique)} rows are there twice")
     largest = 0.0
     for key in before.keys() & after.keys():
         for part in fields(Row):

@@ -11,6 +11,7 @@ A run folder ``<results>/<model>@<fingerprint>/<data>@<fingerprint>/<probe>/`` h
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from clipbias.errors import UserError
 from clipbias.files import atomic_path, below, write_text
 from clipbias.names import file_name
 from clipbias.results import schema1
-from clipbias.results.record import QUERY_COLUMNS, SCHEMA, Row, Run, checked
+from clipbias.results.record import QUERY_COLUMNS, SCHEMA, Row, Run, checked, sealed
 from clipbias.stats.ties import credit, expected_rank
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def place_for(results: Path, run: Run) -> Path:
     Raises:
         UserError: a link is in the way, or the folder holds another run or files that clipbias did not make.
     """
-    wanted = run_folder(Path(), run.model, run.data, run.probe, run.fingerprint, run.data_key)
+    wanted = run_folder(Path(), run.model, run.data, run.probe, run.fingerprint, run.data_fingerprint)
     folder = below(results, *wanted.parts)
     if not folder.is_dir():
         if folder.exists():
@@ -78,7 +79,7 @@ def place_for(results: Path, run: Run) -> Path:
 
 def which(run: Run) -> tuple[str, str, str]:
     """What a run is of: model and data by fingerprint, and the probe's name."""
-    return run.fingerprint, run.data_key, run.probe
+    return run.fingerprint, run.data_fingerprint, run.probe
 
 
 def write_run(folder: Path, run: Run, rows: Sequence[Row], queries: pd.DataFrame) -> None:
@@ -95,7 +96,35 @@ def write_run(folder: Path, run: Run, rows: Sequence[Row], queries: pd.DataFrame
         pq.write_table(
             pa.Table.from_pandas(queries[list(QUERY_COLUMNS)], preserve_index=False), path, compression="zstd"
         )
+    run = replace(run, files={name: file_digest(folder / name) for name in _FILES if name != "run.json"})
+    run = replace(run, seal=sealed(run))
     write_text(folder / "run.json", json.dumps(asdict(run), indent=1) + "\n")
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_run(folder: Path) -> None:
+    """Remove a run's files, and its folder and those above it that are empty then, up to two.
+
+    Raises:
+        UserError: the folder is a link, or holds something that clipbias did not write.
+    """
+    if folder.is_symlink():
+        raise UserError(f"{folder} is a link; nothing is removed through it")
+    foreign = sorted(p.name for p in folder.iterdir() if p.name not in _FILES or p.is_symlink() or not p.is_file())
+    if foreign:
+        raise UserError(f"{folder} holds {foreign[0]!r}, which clipbias did not write; nothing is removed")
+    for name in _FILES:  # run.json first: a folder without it is unfinished
+        (folder / name).unlink(missing_ok=True)
+    for empty in (folder, folder.parent, folder.parent.parent):
+        try:
+            empty.rmdir()
+        except OSError:
+            break
 
 
 def read_run(folder: Path) -> Run:
@@ -227,14 +256,14 @@ def _told_apart(runs: list[Finished]) -> list[Finished]:
     data: dict[tuple[str, str], set[str]] = {}
     for one in runs:
         models.setdefault((one.run.model,), set()).add(one.run.fingerprint)
-        data.setdefault((one.run.data, one.run.split), set()).add(one.run.data_key)
+        data.setdefault((one.run.data, one.run.split), set()).add(one.run.data_fingerprint)
     out = []
     for one in runs:
         run = one.run
         if len(models[run.model,]) > 1:
             run = replace(run, model=f"{run.model}@{run.fingerprint[:_HEAD]}")
         if len(data[run.data, run.split]) > 1:
-            run = replace(run, data=f"{run.data}@{run.data_key[:_HEAD]}")
+            run = replace(run, data=f"{run.data}@{run.data_fingerprint[:_HEAD]}")
         out.append(Finished(one.folder, run))
     return out
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-from dataclasses import dataclass, field
+import re
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
-
-from clipbias.names import unprintable
 
 SCHEMA = 2
 
@@ -105,26 +105,24 @@ class Run:
     git_commit: str  # of the clipbias source tree; "" for an installed wheel
     git_dirty: bool
     identity: dict[str, Any] = field(default_factory=dict)  # `Encoder.identity`; {} in runs of schema 1
-    images_fingerprint: str = ""  # of the images' bytes; "" where they are made, and in runs of schema 1
     settings: dict[str, Any] = field(default_factory=dict)  # `clipbias.results.settings.Settings`
+    files: dict[str, str] = field(default_factory=dict)  # the other files of the folder, name -> SHA-256
+    seal: str = ""  # see `sealed`; tells edits by hand and damage, and is no signature
 
     @property
     def fingerprint(self) -> str:
         """What decides the model's features; of its weights and options only, in runs of schema 1."""
         return str(self.identity.get("fingerprint") or self.model_fingerprint)
 
-    @property
-    def data_key(self) -> str:
-        """What decides the data: images, captions and their pairing."""
-        return data_key(self.data_fingerprint, self.images_fingerprint)
 
-
-def data_key(captions: str, images: str) -> str:
-    """One digest, 16 hex digits, of captions' and images' fingerprints; the captions' own where images are made."""
-    return hashlib.sha256(f"{captions} {images}".encode()).hexdigest()[:16] if images else captions
+def sealed(run: Run) -> str:
+    """16 hex digits of SHA-256 over everything else in a record."""
+    content = {name: value for name, value in asdict(run).items() if name != "seal"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 _NAMES = frozenset({"model", "data", "split", "probe", "condition", "metric", "baseline", "direction", "scope"})
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 T = TypeVar("T", Row, Run)
 
 
@@ -146,7 +144,7 @@ def checked(kind: type[T], content: object) -> T:
             raise TypeError(f"{name} is {type(value).__name__}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{name} is {value}")
-        if name in _NAMES and isinstance(value, str) and unprintable(value):
+        if name in _NAMES and isinstance(value, str) and _CONTROL.search(value):
             raise ValueError(f"{name} {value!r} holds control characters")
     return kind(**content)
 

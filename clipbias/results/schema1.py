@@ -32,7 +32,7 @@ def upgraded_run(old: dict[str, Any]) -> dict[str, Any]:
         ).record()
     except KeyError:
         settings = {}  # the check of the fields says which is missing
-    return {**old, "identity": {}, "images_fingerprint": "", "settings": settings}
+    return {**old, "identity": {}, "settings": settings, "files": {}, "seal": ""}
 
 
 def upgraded_row(old: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,7 @@ from clipbias.errors import UserError
 from clipbias.files import atomic_path, folder_lock, write_text
 from clipbias.registry import Registry, import_object
 from clipbias.results.folder import find_runs, read_queries, read_rows, read_run, run_folder, write_run
-from clipbias.results.record import QUERY_COLUMNS, SCHEMA
+from clipbias.results.record import QUERY_COLUMNS, SCHEMA, sealed
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -49,7 +50,9 @@ def test_a_run_comes_back_as_it_was_written(tmp_path):
     folder = run_folder(tmp_path, "a/b: c", "scenes", "padding")
     assert folder.parent.parent.parent == tmp_path
     write_run(folder, run, rows, queries)
-    assert (read_run(folder), read_rows(folder)) == (run, rows)
+    found = read_run(folder)
+    assert found.seal == sealed(found) and set(found.files) == {"rows.jsonl", "queries.parquet"}
+    assert (replace(found, files={}, seal=""), read_rows(folder)) == (run, rows)
     pd.testing.assert_frame_equal(read_queries(folder), queries)
     assert find_runs([tmp_path]) == [folder]
 

@@ -89,4 +89,4 @@ def test_an_edited_row_another_model_and_other_images_are_named(place, tmp_path)
         folder, "run.json", lambda record: record | {"settings": record["settings"] | {"data": str(copy / "val.csv")}}
     )
     moved = run("rerun", folder)
-    assert isinstance(moved.exception, CheckFailed) and "images' bytes" in moved.output
+    assert isinstance(moved.exception, CheckFailed) and "data: fingerprint was" in moved.output

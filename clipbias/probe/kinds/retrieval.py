@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -71,38 +72,71 @@ def _rows_and_queries(session: Session, probe: Probe, measured: list[Measured]) 
     owner, images = session.dataset.caption_image, len(session.dataset.image_names)
     context = session.encoder.context_length
     baseline = next(m for m in measured if m.condition.name == probe.baseline)
-    rows: list[Row] = []
     tables: list[pd.DataFrame] = []
     for direction in DIRECTIONS:
-        cluster = session.clusters(direction)
-        base = per_query_metrics(baseline.rankings[direction])
-        for order, one in enumerate(measured):
+        for one in measured:
             affected = np.array([a != b for a, b in zip(one.texts, baseline.texts, strict=True)])
-            eligible = _query_mask(one.eligible, owner, images, direction)
-            shared = {
-                "probe": probe.name,
-                "condition": one.condition.name,
-                "order": order,
-                "x": one.condition.x,
-                "baseline": None if one is baseline else probe.baseline,
-                "direction": direction,
-                "eligible": int(one.eligible.sum()),
-                "affected": int((affected & one.eligible).sum()),
-                "truncated": float((one.lengths > context).mean()),
-                "tokens_lost": float(np.maximum(one.lengths - context, 0).mean()),
-            }
-            for scope, chosen in (("eligible", eligible), ("all", np.ones_like(eligible))):
-                if chosen.any():
-                    against = None if one is baseline else base
-                    rows += _rows(shared, scope, chosen, one.rankings[direction], against, cluster, session.seed)
-            table = _queries(one.rankings[direction], cluster).assign(
+            table = _queries(one.rankings[direction], session.clusters(direction)).assign(
                 condition=one.condition.name,
                 direction=direction,
-                eligible=eligible,
+                eligible=_query_mask(one.eligible, owner, images, direction),
                 affected=_query_mask(affected, owner, images, direction),
             )
             tables.append(table[list(QUERY_COLUMNS)])
-    return _corrected(rows), pd.concat(tables, ignore_index=True)
+    queries = pd.concat(tables, ignore_index=True)
+    cut = {m.condition.name: _cut(m.lengths, context) for m in measured}
+    return rows_from_queries(probe, queries, cut, session.seed), queries
+
+
+def _cut(lengths: np.ndarray, context: int) -> tuple[float, float]:
+    """The share of texts that are longer than the context, and the mean number of tokens cut."""
+    return float((lengths > context).mean()), float(np.maximum(lengths - context, 0).mean())
+
+
+def rows_from_queries(
+    probe: Probe, queries: pd.DataFrame, cut: Mapping[str, tuple[float, float]], seed: int
+) -> list[Row]:
+    """The rows of a probe: all that they say comes from its queries, but for what was cut.
+
+    Args:
+        probe: the spec.
+        queries: columns `QUERY_COLUMNS`, every condition in both directions.
+        cut: condition -> share of captions cut at the context, mean tokens cut.
+        seed: of the sign flips.
+    """
+    parts = {key: part for key, part in queries.groupby(["condition", "direction"], sort=False)}
+    conditions = list(dict.fromkeys(queries["condition"]))
+    swept = {c.name: c.x for c in probe.conditions}
+    rows: list[Row] = []
+    for direction in DIRECTIONS:
+        base = per_query_metrics(_ranking(parts[probe.baseline, direction]))
+        for order, name in enumerate(conditions):
+            captions, part = parts[name, "t2i"], parts[name, direction]
+            eligible = part["eligible"].to_numpy()
+            truncated, lost = cut[name]
+            shared = {
+                "probe": probe.name,
+                "condition": name,
+                "order": order,
+                "x": swept[name],
+                "baseline": None if name == probe.baseline else probe.baseline,
+                "direction": direction,
+                "eligible": int(captions["eligible"].sum()),
+                "affected": int((captions["affected"] & captions["eligible"]).sum()),
+                "truncated": truncated,
+                "tokens_lost": lost,
+            }
+            for scope, chosen in (("eligible", eligible), ("all", np.ones_like(eligible))):
+                if chosen.any():
+                    against = None if name == probe.baseline else base
+                    rows += _rows(shared, scope, chosen, _ranking(part), against, part["cluster"].to_numpy(), seed)
+    return _corrected(rows)
+
+
+def _ranking(part: pd.DataFrame) -> Ranking:
+    """The ranking that a part of a table of queries holds."""
+    better, equal, right = (part[name].to_numpy().astype(np.int64) for name in ("better", "equal", "right"))
+    return Ranking(better, equal, right, part["cosine"].to_numpy(), part["margin"].to_numpy())
 
 
 def _rows(

@@ -1,0 +1,129 @@
+"""`clipbias results`: list, show, check and remove finished runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from clipbias.rerun.check import Checked
+
+_Folders = Annotated[list[Path] | None, typer.Argument(help="Run folders, or folders of them; default: results.")]
+_Json = Annotated[bool, typer.Option("--json", help="JSON output.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(help="Finished runs: list, show, check, remove.", no_args_is_help=True)
+    app.add_typer(group, name="results")
+
+    @group.command("list")
+    def list_(folders: _Folders = None, as_json: _Json = False) -> None:
+        """List the finished runs: model, data, probe, when, and the folder."""
+        from clipbias.cli.console import plain, print_json
+        from clipbias.results.folder import load_runs
+
+        runs = load_runs(folders or [Path("results")])
+        if as_json:
+            print_json(
+                [
+                    {
+                        "folder": str(one.folder),
+                        "model": one.run.model,
+                        "fingerprint": one.run.fingerprint,
+                        "data": one.run.data,
+                        "split": one.run.split,
+                        "probe": one.run.probe,
+                        "created": one.run.created,
+                    }
+                    for one in runs
+                ]
+            )
+            return
+        for one in runs:
+            run = one.run
+            print(plain(f"{run.model:24} {run.data:16} {run.probe:16} {run.created[:16]}  {one.folder}"))
+
+    @group.command()
+    def show(folder: Annotated[Path, typer.Argument(help="A run folder.")], as_json: _Json = False) -> None:
+        """Show what a run was, how to run it again, and its headline rows."""
+        from dataclasses import asdict
+
+        from clipbias.cli.console import plain, print_json
+        from clipbias.cli.probe import print_rows
+        from clipbias.results.folder import read_rows, read_run
+
+        run, rows = read_run(folder), read_rows(folder)
+        if as_json:
+            print_json({"run": asdict(run), "rows": [asdict(row) for row in rows]})
+            return
+        for name, value in (
+            ("model", f"{run.model} ({run.model_family}), fingerprint {run.fingerprint}"),
+            ("data", f"{run.data}, {run.protocol}, fingerprint {run.data_fingerprint}"),
+            ("computed", f"{run.device}, {run.precision}, context {run.context_length}, seed {run.seed}"),
+            ("when", f"{run.created}, {run.seconds} s, clipbias {run.versions.get('clipbias', '?')}"),
+            ("again", run.command),
+        ):
+            print(plain(f"{name:9} {value}"))
+        if rows:
+            print_rows(run.model, rows)
+
+    @group.command()
+    def check(folders: _Folders = None, as_json: _Json = False) -> None:
+        """Check runs, also those of others: files, record, fingerprints, every row (exit code 1 on a fault)."""
+        from dataclasses import asdict
+
+        from clipbias.cli.console import print_json
+        from clipbias.errors import CheckFailed, UserError
+        from clipbias.rerun.check import check_folder
+        from clipbias.results.folder import find_runs
+
+        found = find_runs(folders or [Path("results")])
+        if not found:
+            raise UserError("no finished run there; a run folder holds run.json")
+        checked = []
+        for folder in found:
+            checked.append(check_folder(folder))
+            if not as_json:
+                _print_check(checked[-1])
+        if as_json:
+            print_json([{**asdict(one), "folder": str(one.folder)} for one in checked])
+        failed = sum(bool(one.faults) for one in checked)
+        if failed:
+            raise CheckFailed(f"{failed} of {len(checked)} run folders have faults")
+
+    @group.command()
+    def rm(
+        folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
+        yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    ) -> None:
+        """Remove run folders: only the three files that clipbias wrote, and folders that are empty then."""
+        from clipbias.errors import UserError
+        from clipbias.results.folder import find_runs, remove_run
+
+        found = find_runs(folders)
+        if not found:
+            raise UserError("no finished run there; a run folder holds run.json")
+        for folder in found:
+            print(folder)
+        if not yes and not typer.confirm(f"remove {len(found)} runs?"):
+            return
+        for folder in found:
+            remove_run(folder)
+
+
+def _print_check(one: Checked) -> None:
+    """One folder's faults, notes and distances."""
+    from clipbias.cli.console import plain
+
+    print(plain(f"{one.folder}: {f'{len(one.faults)} faults' if one.faults else 'no fault found'}"), flush=True)
+    for line in one.faults:
+        print(plain(f"  fault: {line}"))
+    for line in one.notes:
+        print(plain(f"  not checked: {line}"))
+    for d in one.distances:
+        measured = f"{d.direction.upper()} R@1 {d.measured:.1f} ({d.low:.1f} to {d.high:.1f})"
+        verdict = f"{d.measured - d.published:+.1f}, {'inside' if d.inside else 'outside'} the interval"
+        print(plain(f"  {measured}; published {d.published:.1f} ({verdict}): {d.protocol}; {d.source}"))
