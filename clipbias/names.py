@@ -47,3 +47,13 @@ def file_name(text: str) -> str:
 def _portable(name: str) -> bool:
     """Whether no system takes a name for a device, the parent folder, or another file."""
     return name.split(".")[0].lower() not in _DEVICES and ".." not in name and not name.endswith(".")
+
+
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+
+
+def unprintable(text: str) -> bool:
+    """Whether a text holds characters that drive a terminal or do not show: controls, directions, halves of pairs."""
+    return bool(_UNPRINTABLE.search(text))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from clipbias.ahead import prefetched
 from clipbias.errors import NotApplicable, UserError
+from clipbias.models.fp32 import full_fp32
 from clipbias.models.identity import with_fingerprint
 from clipbias.models.preprocessing import Preprocessing
 from clipbias.models.tokenizer import ClipTokens, Tokens
@@ -272,23 +272,6 @@ class ClipEncoder(Encoder):
 
     def _texts(self, ids: Tensor) -> Tensor:
         return self.module.encode_text(self._moved(ids))
-
-
-@contextmanager
-def full_fp32() -> Iterator[None]:
-    """A block in which fp32 is fp32: no TF32 in matrix products or convolutions, whatever is set outside.
-
-    cuDNN's convolutions, the patch embedding among them, use TF32 unless they are told not to.
-    """
-    matmul = torch.backends.cuda.matmul
-    before, matmul.allow_tf32 = matmul.allow_tf32, False
-    try:
-        with torch.backends.cudnn.flags(
-            enabled=torch.backends.cudnn.enabled, benchmark=torch.backends.cudnn.benchmark, allow_tf32=False
-        ):
-            yield
-    finally:
-        matmul.allow_tf32 = before
 
 
 def reads_clip_tokens(encoder: object) -> TypeGuard[ClipEncoder]:

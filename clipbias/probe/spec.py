@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from clipbias.errors import UserError
-from clipbias.probe.transforms import Sentences, check_call
+from clipbias.gate import check_count, count_limit, parse_toml, read_text
+from clipbias.names import unprintable
+from clipbias.probe.transforms import TRANSFORMS, Sentences, check_call
 from clipbias.shipped import shipped
 
 
@@ -34,12 +36,18 @@ class Condition:
     token_padding: int = 0
 
     def apply(self, sentences: Sentences) -> Sentences | None:
-        """The perturbed sentences, or None where a transform cannot apply."""
+        """The perturbed sentences, or None where a transform cannot apply.
+
+        Raises:
+            UserError: the text is longer than a caption may be.
+        """
         current: Sentences | None = sentences
         for name, parameters in self.chain:
             if current is None:
                 return None
-            current = check_call(name, parameters)(current, **parameters)
+            current = TRANSFORMS[name](current, **parameters)
+            if current is not None:
+                check_count("characters", sum(map(len, current)), f"condition {self.name!r}", "characters in one text")
         return current
 
 
@@ -75,6 +83,12 @@ class Probe:
                 raise UserError(f"{where}; known are {', '.join(defaults)}")
             default = defaults[name]
             numbers = value if isinstance(value, list) else [value]
+            check_count("setting", len(numbers), f"probe {self.name}: settings.{name}", "entries")
+            if isinstance(value, str):
+                check_count("filler", len(value), f"probe {self.name}: settings.{name}", "characters")
+            for number in numbers:
+                if type(number) is int:
+                    check_count("captions", number, f"probe {self.name}: settings.{name}", "")
             if isinstance(default, str):
                 fits = isinstance(value, str)
             else:
@@ -85,6 +99,7 @@ class Probe:
         return {**defaults, **self.settings}
 
 
+_LONGEST_NAME = 200
 _KEYS = {"name", "title", "question", "figure", "baseline", "condition", "suite", "kind", "settings"}
 _CONDITION_KEYS = {"name", "x", "transforms", "captions", "first_tokens", "token_padding"}
 
@@ -95,11 +110,7 @@ def read_probe(path: Path) -> Probe:
     Raises:
         UserError: not readable, no TOML, or a mistake; the line says file, line and key.
     """
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a probe: {error}") from error
-    return parse_probe(text, str(path))
+    return parse_probe(read_text(path, "spec"), str(path))
 
 
 def parse_probe(text: str, where: str = "probe") -> Probe:
@@ -109,9 +120,7 @@ def parse_probe(text: str, where: str = "probe") -> Probe:
         UserError: no TOML, or a mistake; the line says where, line and key.
     """
     try:
-        return _probe(tomllib.loads(text), text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{where}: {error}") from error
+        return _probe(parse_toml(text, where), text, where)
     except _Mistake as mistake:
         line = _line_of(text, mistake.key, mistake.near, mistake.last)
         raise UserError(f"{where}, line {line}: {mistake}") from mistake
@@ -139,11 +148,19 @@ def _text(table: dict[str, object], key: str, near: str = "") -> str:
     return value
 
 
-def _probe(content: dict[str, object], text: str) -> Probe:
+def _name(table: dict[str, object]) -> str:
+    """A name that can be printed and read back: results with others are refused."""
+    name = _text(table, "name")
+    if unprintable(name) or len(name) > _LONGEST_NAME or name != name.strip():
+        raise _Mistake("name", f"{name[:40]!a}: a name has 1 to {_LONGEST_NAME} characters that print as they are")
+    return name
+
+
+def _probe(content: dict[str, object], text: str, where: str) -> Probe:
     for key in content:
         if key not in _KEYS:
             raise _Mistake(key, f"no such key; a probe has {', '.join(sorted(_KEYS))}")
-    name = _text(content, "name")
+    name = _name(content)
     suite = content.get("suite", [])
     if not isinstance(suite, list) or not all(isinstance(s, str) for s in suite):
         raise _Mistake("suite", "a list of probe names is needed here")
@@ -157,6 +174,8 @@ def _probe(content: dict[str, object], text: str) -> Probe:
         raise _Mistake("condition", "a probe has either conditions, or a suite, or a kind of its own")
     if settings and not other:
         raise _Mistake("settings", "only a probe with a kind of its own has settings")
+    check_count("conditions", len(tables), where)
+    check_count("suite", len(suite), where, "probes in a suite")
     conditions = tuple(_condition(table) for table in tables)
     names = [c.name for c in conditions]
     for twice in {n for n in names if names.count(n) > 1}:
@@ -181,7 +200,7 @@ def _probe(content: dict[str, object], text: str) -> Probe:
 def _condition(table: object) -> Condition:
     if not isinstance(table, dict):
         raise _Mistake("condition", "write it as [[condition]]")
-    name = _text(table, "name")
+    name = _name(table)
     near = f'"{name}"'
     for key in table:
         if key not in _CONDITION_KEYS:
@@ -189,9 +208,12 @@ def _condition(table: object) -> Condition:
     x = table.get("x")
     if x is not None and (isinstance(x, bool) or not isinstance(x, (int, float))):
         raise _Mistake("x", "a number is needed here", near)
+    if x is not None and not math.isfinite(x):
+        raise _Mistake("x", f"{x} is no number to plot", near)
     steps = table.get("transforms", [])
     if not isinstance(steps, list):
         raise _Mistake("transforms", "a list is needed here", near)
+    check_count("transforms", len(steps), f"condition {name!r}")
     chain = []
     for step in steps:
         if not isinstance(step, dict) or not isinstance(step.get("name"), str):
@@ -206,9 +228,10 @@ def _condition(table: object) -> Condition:
     if captions not in ("long", "short"):
         raise _Mistake("captions", 'choose "long" or "short"', near)
     first, padding = table.get("first_tokens"), table.get("token_padding", 0)
+    most = count_limit("filler")
     for key, value, least in (("first_tokens", first, 1), ("token_padding", padding, 0)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise _Mistake(key, f"a whole number from {least} on is needed here", near)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most):
+            raise _Mistake(key, f"a whole number from {least} to {most:,} is needed here", near)
     return Condition(name, tuple(chain), None if x is None else float(x), captions, first, padding)
 
 
@@ -218,11 +241,22 @@ def shipped_probes() -> dict[str, Path]:
 
 
 def find_probes(name: str) -> list[Probe]:
-    """The probes that a name, a path to a TOML file or "all" stands for, suites resolved.
+    """The probes that a name, a path to a TOML file or "all" stands for, suites resolved, each once.
 
     Raises:
-        UserError: no such probe.
+        UserError: no such probe, a suite that holds itself, or one that stands for too many.
     """
+    return _found(name, (), {})
+
+
+def _found(name: str, above: tuple[str, ...], seen: dict[str, list[Probe]]) -> list[Probe]:
+    """See `find_probes`; ``above`` are the suites that led here, ``seen`` what was found before: each is read once."""
+    if name in seen:
+        return seen[name]
+    if name in above:
+        raise UserError(f"the suite {name!r} holds itself: {' > '.join((*above, name))}")
+    if len(above) > 8:
+        raise UserError(f"suites in suites, more than eight deep: {' > '.join((*above, name))}")
     known = shipped_probes()
     if name == "all":
         return [p for p in map(read_probe, known.values()) if not p.suite]
@@ -232,7 +266,14 @@ def find_probes(name: str) -> list[Probe]:
         probe = read_probe(known[name])
     else:
         raise UserError(f"no probe is called {name!r}; there are {', '.join(known)}, all, or a path to a .toml file")
-    return [p for member in probe.suite for p in find_probes(member)] if probe.suite else [probe]
+    if not probe.suite:
+        return [probe]
+    out: dict[tuple[str, str], Probe] = {}
+    for member in dict.fromkeys(probe.suite):
+        out |= {(p.name, p.text): p for p in _found(member, (*above, name), seen)}
+        check_count("suite", len(out), f"suite {name!r}", "probes")
+    seen[name] = list(out.values())
+    return seen[name]
 
 
 def reference(asked: str, probe: Probe) -> str:

@@ -1,16 +1,17 @@
 """Caption perturbations: pure functions on a caption's sentences, registered by name.
 
 A transform takes a tuple of sentences and returns another, or None where it cannot apply: such a
-caption stays as it was and counts as not eligible.
+caption stays as it was and counts as not eligible. The annotations of its parameters say what a
+probe's file may give it (see `clipbias.probe.parameters`).
 """
 
 from __future__ import annotations
 
-import inspect
 import random
 from collections.abc import Callable
+from typing import Literal
 
-from clipbias.errors import UserError
+from clipbias.probe.parameters import Count, Filler, Place, Positive, Seed, checked_parameters
 from clipbias.registry import Registry
 
 Sentences = tuple[str, ...]
@@ -26,13 +27,13 @@ def register_transform(function: Transform) -> Transform:
 
 
 @register_transform
-def keep_first(sentences: Sentences, n: int) -> Sentences:
+def keep_first(sentences: Sentences, n: Positive) -> Sentences:
     """The first ``n`` sentences; a shorter caption is kept whole."""
     return sentences[:n]
 
 
 @register_transform
-def drop(sentences: Sentences, k: int) -> Sentences | None:
+def drop(sentences: Sentences, k: Place) -> Sentences | None:
     """Without sentence ``k`` (from 1); not for captions that end before it or would be empty."""
     if len(sentences) < max(k, 2):
         return None
@@ -40,7 +41,7 @@ def drop(sentences: Sentences, k: int) -> Sentences | None:
 
 
 @register_transform
-def swap(sentences: Sentences, i: int, j: int) -> Sentences | None:
+def swap(sentences: Sentences, i: Place, j: Place) -> Sentences | None:
     """Sentences ``i`` and ``j`` (from 1) exchanged; not for captions that end before either."""
     if len(sentences) < max(i, j):
         return None
@@ -50,13 +51,13 @@ def swap(sentences: Sentences, i: int, j: int) -> Sentences | None:
 
 
 @register_transform
-def pad(sentences: Sentences, text: str, n: int, where: str = "before") -> Sentences:
+def pad(
+    sentences: Sentences, text: Filler, n: Count, where: Literal["before", "after", "between"] = "before"
+) -> Sentences:
     """``n`` copies of ``text`` before, after or between the sentences (paper, Figure 2)."""
     filler = (text,) * n
     if where == "before":
         return filler + sentences
-    if where not in ("before", "after", "between"):
-        raise UserError(f"transform pad: where = {where!r} is none of before, after, between")
     if where == "after":
         return sentences + filler
     return sentences[:1] + filler + sentences[1:]
@@ -69,7 +70,7 @@ def reverse(sentences: Sentences) -> Sentences | None:
 
 
 @register_transform
-def rotate(sentences: Sentences, by: int = 1) -> Sentences | None:
+def rotate(sentences: Sentences, by: Count = 1) -> Sentences | None:
     """The first ``by`` sentences moved to the end; not for a single sentence."""
     if len(sentences) < 2:
         return None
@@ -78,7 +79,7 @@ def rotate(sentences: Sentences, by: int = 1) -> Sentences | None:
 
 
 @register_transform
-def permute(sentences: Sentences, seed: int) -> Sentences | None:
+def permute(sentences: Sentences, seed: Seed) -> Sentences | None:
     """A random order, the same for the same seed and sentences; not for a single sentence."""
     if len(sentences) < 2:
         return None
@@ -91,11 +92,8 @@ def check_call(name: str, parameters: dict[str, object]) -> Transform:
     """The transform of that name, if it takes these parameters.
 
     Raises:
-        UserError: no such transform, or parameters that it does not take or is missing.
+        UserError: no such transform, or a parameter that is missing, not known, or not as its annotation says.
     """
     transform = TRANSFORMS[name]
-    try:
-        inspect.signature(transform).bind((), **parameters)
-    except TypeError as error:
-        raise UserError(f"transform {name}: {error}") from error
+    checked_parameters(transform, parameters, f"transform {name}", skip=1)
     return transform

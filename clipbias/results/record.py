@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from clipbias.names import unprintable
 
 SCHEMA = 2
 
@@ -122,7 +123,6 @@ def sealed(run: Run) -> str:
 
 
 _NAMES = frozenset({"model", "data", "split", "probe", "condition", "metric", "baseline", "direction", "scope"})
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 T = TypeVar("T", Row, Run)
 
 
@@ -144,7 +144,7 @@ def checked(kind: type[T], content: object) -> T:
             raise TypeError(f"{name} is {type(value).__name__}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{name} is {value}")
-        if name in _NAMES and isinstance(value, str) and _CONTROL.search(value):
+        if name in _NAMES and isinstance(value, str) and unprintable(value):
             raise ValueError(f"{name} {value!r} holds control characters")
     return kind(**content)
 

@@ -1,0 +1,253 @@
+"""What one GPU does with clipbias, in one command of under 9 minutes: the tables of docs/speed.md.
+
+    python benchmarks/gpu.py                  on a GPU
+    python benchmarks/gpu.py --tiny           the same code on the nano shape and few inputs; runs on a CPU
+
+Encoding (texts and images per second, with the share of the card's dense peak by counted operations), exact ranks of
+the full Flickr30k's size, the paper's suite, and the training steps of Long-CLIP's and DeBias-CLIP's recipes beside the
+plain loop and beside open_clip's own contrastive step on the same batch. Every line is the median of repeated runs
+after a warm-up; a part that does not fit into the memory says so and the others run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from finetune import PlainLoop, make_batch, moved, operations
+from torch import Tensor, nn
+from workload import B16, captions
+
+from clipbias.data.dataset import RetrievalDataset
+from clipbias.finetune.batches import Batch
+from clipbias.finetune.loop import autocast, start_state, train_step
+from clipbias.finetune.model import TrainModel
+from clipbias.finetune.recipe import Recipe
+from clipbias.finetune.recipes import DEBIAS, LONGCLIP
+from clipbias.models.build import ClipShape, build_clip
+from clipbias.models.encoder import ClipEncoder
+from clipbias.models.nano import NANO_SHAPE
+from clipbias.models.preprocessing import clip_preprocessing
+from clipbias.models.tokenizer import ClipTokens
+from clipbias.models.towers import eot_positions
+from clipbias.probe.ranking import rank_both
+
+L14 = ClipShape(768, 224, 14, 1024, 24, 768, 12, 248)
+TINY = replace(NANO_SHAPE, context_length=248)
+PEAKS = {
+    "H100": {"bf16": 989e12, "fp32": 67e12},
+    "H200": {"bf16": 989e12, "fp32": 67e12},
+    "A100": {"bf16": 312e12, "fp32": 19.5e12},
+}
+"""Dense operations per second from the makers' data sheets (SXM cards)."""
+PAIRS, EPOCHS = 1_246_901, 3
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds(run: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Median time of a call, after one that does not count."""
+    times = []
+    for _ in range(repeats + 1):
+        wait(device)
+        began = time.perf_counter()
+        run()
+        wait(device)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[1:])
+
+
+@contextmanager
+def part(title: str, head: tuple[str, ...]) -> Iterator[None]:
+    """A table with its title; a part that runs out of memory says so."""
+    print(f"\n### {title}\n| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        print(f"does not fit: {str(error)[:120]}")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def line(*cells: object) -> None:
+    """A row of a table."""
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
+def share(work: float, taken: float, precision: str, card: str) -> str:
+    """Operations per second over the card's dense peak in that precision."""
+    peak = next((peaks for name, peaks in PEAKS.items() if name in card), {}).get(precision)
+    return f"{work / taken / peak:.0%}" if peak else "-"
+
+
+def tower_operations(width: int, layers: int, tokens: Tensor) -> float:
+    """Multiply-adds times two of a forward pass over sequences of these lengths."""
+    return float((layers * (24 * width**2 * tokens + 4 * width * tokens**2)).sum())
+
+
+def encoder_of(shape: ClipShape, precision: str, device: torch.device) -> ClipEncoder:
+    """An encoder with random weights."""
+    torch.manual_seed(0)
+    module, tokens = build_clip(shape).to(device), ClipTokens(shape.context_length)
+    return ClipEncoder("random", "gpu", module, clip_preprocessing(shape.image_size), tokens, "", {}, device, precision)
+
+
+def encoding(shapes: dict[str, ClipShape], count: int, device: torch.device, card: str, repeats: int) -> None:
+    """Texts of DOCCI's length and images per second; pixels lie on the device, decoding is not part of it."""
+    texts = captions(count)
+    head = ("model", "precision", "compiled", "texts/s", "share of peak", "images/s", "share of peak")
+    with part(f"Encoding {count:,} captions and images", head):
+        for name, shape in shapes.items():
+            for precision in ("fp32", "bf16"):
+                for compiled in (False, True) if device.type == "cuda" else (False,):
+                    encoder = encoder_of(shape, precision, device)
+                    if compiled:
+                        encoder.compile()
+                    ids = encoder.tokenize(texts)
+                    taken = seconds(lambda e=encoder, i=ids: e.encode_token_ids(i), device, repeats)
+                    work = tower_operations(shape.text_width, shape.text_layers, eot_positions(ids).double() + 1)
+                    pixels = torch.randn(min(count, 512), 3, shape.image_size, shape.image_size, device=device)
+                    looks = seconds(lambda e=encoder, p=pixels: e._features(e._images, p), device, repeats)
+                    patches = torch.full((len(pixels),), (shape.image_size // shape.patch_size) ** 2 + 1.0)
+                    looked = tower_operations(shape.vision_width, shape.vision_layers, patches)
+                    line(
+                        name, precision, "yes" if compiled else "no",
+                        f"{count / taken:,.0f}", share(work, taken, precision, card),
+                        f"{len(pixels) / looks:,.0f}", share(looked, looks, precision, card),
+                    )  # fmt: skip
+
+
+def ranks(images: int, texts: int, width: int, device: torch.device, repeats: int) -> None:
+    """Exact ranks in both directions."""
+    generator = torch.Generator().manual_seed(0)
+    features = [
+        torch.nn.functional.normalize(torch.randn(n, width, generator=generator), dim=-1) for n in (texts, images)
+    ]
+    owner = np.arange(texts) * images // texts
+    with part(f"Exact ranks, {images:,} images x {texts:,} captions, {width} dimensions", ("device", "seconds")):
+        line(device.type, f"{seconds(lambda: rank_both(*features, owner, device=device), device, repeats):.2f}")
+
+
+def suite(shape: ClipShape, count: int, device: torch.device) -> None:
+    """The paper's probes on generated images, from pixels to run folders."""
+    from PIL import Image
+
+    from clipbias.probe.run import run_probe
+    from clipbias.probe.session import Session
+    from clipbias.probe.spec import find_probes
+
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 48, 48, 3), dtype=np.uint8)
+    dataset = RetrievalDataset(
+        "generated", "all", "generated", [str(i) for i in range(count)],
+        lambda i: Image.fromarray(pixels[i]).resize((shape.image_size,) * 2), captions(count), np.arange(count),
+    )  # fmt: skip
+    with part(f"The suite `paper` on {count:,} images", ("precision", "seconds")):
+        for precision in ("fp32", "bf16"):
+            encoder = encoder_of(shape, precision, device)
+            with tempfile.TemporaryDirectory() as folder:
+                began = time.perf_counter()
+                session = Session(encoder, replace(dataset))
+                for probe in find_probes("paper"):
+                    run_probe(session, probe, Path(folder))
+                line(precision, f"{time.perf_counter() - began:.1f}")
+
+
+class OpenClipStep:
+    """open_clip's own contrastive step (its `ClipLoss`, both towers at full length) on the long captions alone."""
+
+    def __init__(self, clip: nn.Module, recipe: Recipe) -> None:
+        from open_clip.loss import ClipLoss
+
+        self.clip, self.recipe, self.loss = clip.train(), recipe, ClipLoss()
+        self.optimizer = torch.optim.AdamW(clip.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+
+    def step(self, batch: Batch) -> None:
+        """One optimiser step."""
+        self.optimizer.zero_grad()
+        with autocast(batch.pixels.device, self.recipe.precision):
+            loss = self.loss(*self.clip(batch.pixels, batch.long_ids)[:3])
+        loss.backward()
+        self.optimizer.step()
+
+
+def training(shapes: dict[str, tuple[ClipShape, int]], steps: int, device: torch.device, card: str) -> None:
+    """Steps of the recipes beside the plain loop and open_clip's, on the same batches."""
+    head = ("model", "batch", "step", "samples/s", "ms", "peak GiB", "share of bf16 peak", "3 epochs of 1.2 M, hours")
+    for name, (shape, size) in shapes.items():
+        with part(f"Training {name}, bf16 autocast", head):
+            batches = [make_batch(size, shape.image_size, seed) for seed in range(2)]
+            work = statistics.fmean(operations(shape, batch) for batch in batches)
+            for label, recipe in (("Long-CLIP", LONGCLIP), ("DeBias-CLIP", DEBIAS)):
+                recipe = recipe.override(precision="bf16", batch_size=size)
+                state = start_state(TrainModel(build_clip(shape).to(device), 20, ClipTokens(248)), recipe)
+                pads = recipe.prefix_padding and recipe.short_rule == "sentences"
+                shown = [batch if pads else replace(batch, n_pre=None) for batch in batches]
+                _timed(name, size, label, lambda b, s=state, r=recipe: train_step(s, b, r, 10_000), shown, steps, work,
+                       device, card)  # fmt: skip
+                del state
+            recipe = DEBIAS.override(precision="bf16", batch_size=size)
+            whole = [Batch(b.pixels, b.long_ids, moved(b.short_ids, b.n_pre), None) for b in batches]
+            for label, kind in (("plain loop", PlainLoop), ("open_clip, long captions only", OpenClipStep)):
+                other = kind(build_clip(shape).to(device), recipe)
+                on_device = [
+                    Batch(*(None if t is None else t.to(device) for t in (b.pixels, b.long_ids, b.short_ids, None)))
+                    for b in whole
+                ]
+                _timed(name, size, label, other.step, on_device, steps, work, device, card)
+                del other
+
+
+def _timed(
+    name: str, size: int, label: str, step: Callable[[Batch], object], batches: list[Batch], steps: int, work: float,
+    device: torch.device, card: str,
+) -> None:  # fmt: skip
+    batches = [batch.to(device) for batch in batches]
+    number = iter(range(10**9))
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    taken = seconds(lambda: step(batches[next(number) % len(batches)]), device, steps)
+    memory = f"{torch.cuda.max_memory_allocated() / 2**30:.1f}" if device.type == "cuda" else "-"
+    hours = EPOCHS * PAIRS / size * taken / 3600
+    line(name, size, label, f"{size / taken:,.0f}", f"{1000 * taken:,.1f}", memory, share(work, taken, "bf16", card),
+         f"{hours:,.2f}")  # fmt: skip
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true", help="the nano shape and few inputs, for a CPU")
+    tiny = parser.parse_args().tiny
+    if not tiny and not torch.cuda.is_available():
+        raise SystemExit("no CUDA device here; --tiny runs the same code on the CPU")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    card = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    torch.set_float32_matmul_precision("highest")
+    print(f"{card}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}")
+    began = time.perf_counter()
+    if tiny:
+        encoding({"nano": TINY}, 8, device, card, 1)
+        ranks(40, 200, 16, device, 1)
+        suite(TINY, 8, device)
+        training({"nano": (TINY, 8)}, 1, device, card)
+    else:
+        encoding({"B/16": B16, "L/14": L14}, 5_000, device, card, 3)
+        ranks(31_014, 155_070, 512, device, 2)
+        suite(B16, 1_000, device)
+        training({"B/16": (B16, 256), "L/14": (L14, 128)}, 10, device, card)
+    print(f"\n{time.perf_counter() - began:.0f} s in all")
+
+
+if __name__ == "__main__":
+    main()
