@@ -126,9 +126,9 @@ def pair(
 
 
 def difference_cells(quick: bool) -> Iterator[Cell]:
-    """Paired differences: correlation 0, 0.5, 0.95 and identical; no change, a little, a tenth."""
+    """Paired differences: correlation 0, 0.5, 0.95 and identical; no change, and 2 points."""
     grid = itertools.product(
-        SHARES, SIZES[: 2 if quick else 3], ("1", "5", "uneven"), (0.0, 0.5, 0.95, 1.0), (0.0, 0.005, 0.1)
+        SHARES, SIZES[: 2 if quick else 3], ("1", "5", "uneven"), (0.0, 0.5, 0.95, 1.0), (0.0, 0.02)
     )
     for share, n, size, r, drop in grid:
         cluster = clusters(n, size)
@@ -236,12 +236,19 @@ KINDS = {"recall": recall_cells, "difference": difference_cells, "mean": mean_ce
 
 
 def simulate(cell: Cell, trials: int, seed: int) -> tuple[float, float]:
-    """Coverage, and the mean width against the reference's."""
+    """Coverage, and the mean width against the reference's.
+
+    A fifth of the trials is enough for a cell that is clearly above 95%; others are simulated anew with all of them.
+    """
     generator = np.random.default_rng([seed, *cell.kind.encode(), *cell.name.encode()])
-    found = np.array([cell.trial(generator) for _ in range(trials)])
-    truth, low, high, wide = found.T
-    inside = (low <= truth + 1e-12) & (truth - 1e-12 <= high)
-    return float(inside.mean()), float((high - low).mean() / wide.mean())
+    coverage = width = 0.0
+    for count in (max(trials // 5, 200), trials):
+        truth, low, high, wide = np.array([cell.trial(generator) for _ in range(count)]).T
+        coverage = float(((low <= truth + 1e-12) & (truth - 1e-12 <= high)).mean())
+        width = float((high - low).mean() / wide.mean())
+        if coverage >= 0.96:
+            break
+    return coverage, width
 
 
 def main() -> None:
