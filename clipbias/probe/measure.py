@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from clipbias.probe.positions import by_sentence
 from clipbias.results.record import QUERY_COLUMNS, Row
 from clipbias.stats.intervals import METHODS, mean, proportion
 
@@ -76,6 +77,26 @@ def curve_means(
     """`mean_rows` of a curve [N, K], its x from 1."""
     xs = [float(k + 1) for k in range(curve.shape[1])]
     return mean_rows(cluster, curve, probe=probe, condition=condition, order=order, metrics=[metric] * len(xs), xs=xs)
+
+
+def sentence_rows(
+    cluster: np.ndarray,
+    weights: Sequence[np.ndarray],
+    sentences: Sequence[np.ndarray],
+    probe: str,
+    metric: str,
+    order: int,
+) -> list[Row]:
+    """``<metric>_by_sentence``, condition ``sentences-S``: curves of captions of S sentences, see `by_sentence`."""
+    rows = []
+    for count, (numbers, curve) in by_sentence(weights, sentences).items():
+        rows += curve_means(cluster[numbers], curve, probe, f"{metric}_by_sentence", order, f"sentences-{count}")
+    return rows
+
+
+def token_shares(sentences: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Equal weights [L] of each caption's tokens: what a share by sentence is compared with."""
+    return [np.full(len(owner), 1 / max(1, len(owner))) for owner in sentences]
 
 
 def no_queries() -> pd.DataFrame:

@@ -21,7 +21,8 @@ from clipbias.report.figures import (
     curve_rows,
     headline,
     layer_rows,
-    layers_figure,
+    panels_figure,
+    sentence_rows,
 )
 from clipbias.report.load import all_rows, model_order, published_drops, read_ablation
 from clipbias.report.style import save_figure
@@ -105,17 +106,29 @@ def _data_figures(rows: pd.DataFrame, data: str, models: list[str], out: Path) -
                 curve, models, label, f"share of {metric.split('_')[0]}, %", marks=metric != "attention_by_token"
             )
             keep(f"{data}-{stem}", caption.format(data=data), curve, figure)
+    for metric, stem, caption in _BY_SENTENCE:
+        curve = sentence_rows(rows, metric)
+        if len(curve):
+            label = f"share of {metric.split('_')[0]}, %"
+            ticks = list(range(1, int(curve["x"].max()) + 1, 2))
+            figure = panels_figure(curve, models, "sentences", "{} sentences", "sentence", label, ticks)
+            keep(f"{data}-{stem}", caption.format(data=data), curve, figure)
     layers = layer_rows(rows, "attention_by_tenth")
     if len(layers):
         caption = f"Attention of the pooled token on {data} by tenth of the caption, for each layer; mean over heads."
-        figure = layers_figure(layers, models, "share of attention, %")
+        figure = panels_figure(
+            layers, models, "layer", "layer {}", "tenth of the caption", "share of attention, %", [1, 5, 10]
+        )
         keep(f"{data}-attention-by-layer", caption, layers, figure)
     for condition in sorted(rows[rows["metric"] == "needle_accuracy"]["condition"].unique()):
         needle = curve_rows(rows, "needle_accuracy", condition)
+        keys = ["data", "model", "x"]
+        cut = curve_rows(rows, "needle_cut", condition).set_index(keys)["value"].rename("cut")
+        needle = needle.join(cut, on=keys).fillna({"cut": 0.0})
         caption = (
             f"Position sensitivity on {data} ({condition}): how often the right one of two captions that differ in one "
-            "fact is nearer to the image, by the sentence that states it. Chance is 50%; what the context cuts off is "
-            "a tie, and ties count as wrong."
+            "fact is nearer to the image, by the sentence that states it. Chance is 50%. Squares: the context cuts the "
+            "fact off in at least half of the captions, and the two are the same to the model."
         )
         labels = ("sentence that states the fact", "right caption preferred, %")
         keep(f"{data}-needle-{condition}", caption, needle, curve_figure(needle, models, *labels, level=50.0))
@@ -147,18 +160,21 @@ _ATTENTION = (
         "Attention of the pooled token on {data} by text token, mean over layers, heads and captions; "
         "start and end tokens apart.",
     ),
+)
+
+_BY_SENTENCE = (
     (
         "influence_by_sentence",
         "influence-by-sentence",
-        "sentence",
-        "Share of absolute influence on the similarity with the caption's image on {data} by sentence: how much "
-        "leaving out one token changes the cosine.",
+        "Share of absolute influence on the similarity with the caption's image on {data} by sentence, apart for "
+        "captions of each number of sentences; dotted: the share of tokens. Influence: how much leaving out one "
+        "token changes the cosine.",
     ),
     (
         "attention_by_sentence",
         "attention-by-sentence",
-        "sentence",
-        "Attention of the pooled token on {data} by sentence, mean over layers, heads and captions.",
+        "Attention of the pooled token on {data} by sentence, apart for captions of each number of sentences; dotted: "
+        "the share of tokens. Mean over layers, heads and captions.",
     ),
 )
 

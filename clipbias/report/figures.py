@@ -66,6 +66,17 @@ def layer_rows(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     return out.sort_values(["data", "model", "layer", "x"]).reset_index(drop=True)
 
 
+def sentence_rows(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Curves by sentence (conditions ``sentences-S``), in percent, with columns ``sentences`` and ``tokens``."""
+    chosen = rows[rows["condition"].str.fullmatch(r"sentences-\d+") & rows["x"].notna()]
+    keys = ["data", "model", "condition", "x"]
+    tokens = chosen[chosen["metric"] == "tokens_by_sentence"].drop_duplicates(keys).set_index(keys)["value"]
+    out = chosen[chosen["metric"] == metric][[*keys, "value", "low", "high", "n"]]
+    out = _in_percent(out.join(100 * tokens.astype(float).rename("tokens"), on=keys))
+    out.insert(2, "sentences", out.pop("condition").str.removeprefix("sentences-").astype(int))
+    return out.sort_values(["data", "model", "sentences", "x"]).reset_index(drop=True)
+
+
 def _legend(axes: Axes, models: int) -> None:
     """The legend below the axes, in columns, so that it never covers data."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=1 if models > 12 else 2, frameon=False)
@@ -82,6 +93,8 @@ def curve_figure(
         x, y: the axes' labels.
         marks: a mark at each x, and a tick; for curves of few points.
         level: a dotted line, such as chance.
+
+    A column ``cut`` (percent) marks points where most captions have lost to the context what is asked.
     """
     import matplotlib.pyplot as plt
 
@@ -93,6 +106,10 @@ def curve_figure(
             drawn: dict[str, Any] = {k: v for k, v in style.items() if marks or k != "marker"}
             axes.plot(part["x"], part["value"], label=str(model), markersize=3.5, linewidth=1.2, **drawn)
             axes.fill_between(part["x"], part["low"], part["high"], color=style["color"], alpha=0.15, linewidth=0)
+        if "cut" in table:
+            cut = table[table["cut"] >= 50]
+            axes.plot(cut["x"], cut["value"], "s", color="black", markerfacecolor="white", markersize=5,
+                      label="cut off by the context", zorder=3)  # fmt: skip
         if level is not None:
             axes.axhline(level, color="black", linewidth=0.6, linestyle=":")
         axes.set_xlabel(x)
@@ -159,18 +176,22 @@ def bars_figure(
     return figure
 
 
-def layers_figure(table: pd.DataFrame, models: list[str], label: str) -> Figure:
-    """A curve over the tenths of a caption for each layer, as small multiples; a line a model.
+def panels_figure(
+    table: pd.DataFrame, models: list[str], panel: str, title: str, x: str, label: str, ticks: list[int]
+) -> Figure:
+    """A curve for each layer, or each number of sentences, as small multiples; a line per model.
 
     Args:
-        table: columns model, layer, x (1 to 10), value, low, high, in percent.
+        table: columns model, ``panel``, x, value, low, high, in percent; where there is ``tokens``, it is drawn dotted.
         models: the order of the models.
-        label: the y axis' label.
+        panel, title: the column that tells panels apart, and what stands above one ("layer {}").
+        x, label: the axes' labels.
+        ticks: of the x axis.
     """
     import matplotlib.pyplot as plt
 
     styles = model_styles(models)
-    layers = sorted(table["layer"].unique())
+    layers = sorted(table[panel].unique())
     columns = min(4, len(layers))
     lines = -(-len(layers) // columns)
     with figure_style():
@@ -180,14 +201,18 @@ def layers_figure(table: pd.DataFrame, models: list[str], label: str) -> Figure:
         for axes in grid.flat[len(layers) :]:
             axes.set_visible(False)
         for axes, layer in zip(grid.flat, layers, strict=False):
-            for model, part in table[table["layer"] == layer].groupby("model"):
+            mine = table[table[panel] == layer]
+            for model, part in mine.groupby("model"):
                 style = {k: v for k, v in styles[str(model)].items() if k != "marker"}
                 axes.plot(part["x"], part["value"], label=str(model), linewidth=1.2, **style)
                 axes.fill_between(part["x"], part["low"], part["high"], color=style["color"], alpha=0.15, linewidth=0)
-            axes.set_title(f"layer {layer}", fontsize="small")
-            axes.set_xticks([1, 5, 10])
+            if "tokens" in mine:
+                shares = mine.groupby("x")["tokens"].mean()
+                axes.plot(shares.index, shares, ":", color="black", linewidth=0.9, label="share of tokens")
+            axes.set_title(title.format(layer), fontsize="small")
+            axes.set_xticks(ticks)
         grid[0, 0].set_ylim(bottom=0)  # shared; once all is drawn, as it fixes the top as well
-        figure.supxlabel("tenth of the caption", fontsize="medium")
+        figure.supxlabel(x, fontsize="medium")
         figure.supylabel(label, fontsize="medium")
         handles: dict[str, Artist] = {}
         for axes in grid.flat:

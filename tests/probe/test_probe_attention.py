@@ -18,7 +18,8 @@ from clipbias.models.libraries.openclip_tower import gradient_times_input, poole
 from clipbias.models.tokenizer import ClipTokens
 from clipbias.probe.kinds.influence import leave_one_out
 from clipbias.probe.kinds.needle import half_depth, needle_captions
-from clipbias.probe.positions import sentence_of_tokens
+from clipbias.probe.measure import token_shares
+from clipbias.probe.positions import by_sentence, sentence_of_tokens, shares
 from clipbias.probe.run import run_probe
 from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
@@ -132,7 +133,7 @@ def test_needle_captions_differ_in_one_word_at_the_place_asked_for():
             assert before.count(". ") == k  # the filler and k - 1 sentences end before it
 
 
-def test_needle_counts_ties_as_misses_and_perfect_readers_as_right(tmp_path):
+def test_needle_counts_ties_as_half_and_perfect_readers_as_right(tmp_path):
     rows = read_rows(run_probe(_session(40), find_probes("needle")[0], tmp_path))
     accuracy = [row.value for row in rows if (row.metric, row.condition) == ("needle_accuracy", "fillers-0")]
     assert len(accuracy) == 8 and min(accuracy) > 0.8
@@ -140,9 +141,11 @@ def test_needle_counts_ties_as_misses_and_perfect_readers_as_right(tmp_path):
     assert depth.value == half_depth(np.array([accuracy]))[0] and depth.low <= depth.value <= depth.high
     session = _session(40)
     session.encoder = clipbias.load_model("nano-clip")
-    cut = {(r.condition, r.x): r.value for r in read_rows(run_probe(session, find_probes("needle")[0], tmp_path))}
+    rows = read_rows(run_probe(session, find_probes("needle")[0], tmp_path))
+    found = {(r.metric, r.condition, r.x): r.value for r in rows}
     # Behind three fillers the eighth sentence lies beyond 77 tokens: both captions are cut to the same.
-    assert cut["fillers-3", 8.0] == 0.0
+    assert found["needle_accuracy", "fillers-3", 8.0] == 0.5 and found["needle_cut", "fillers-3", 8.0] == 1
+    assert found["needle_cut", "fillers-0", 1.0] == 0
 
 
 def test_needle_needs_the_scenes(tmp_path):
@@ -218,5 +221,16 @@ def test_the_influence_probe_reports_shares_that_sum_to_one(tmp_path):
         tenths = [r.value for r in rows if r.metric == f"{name}_by_tenth"]
         assert len(tenths) == 10 and sum(tenths) == pytest.approx(1)
         (first,) = (r.value for r in rows if r.metric == f"first_sentence_{name}")
-        (by_sentence,) = (r.value for r in rows if r.metric == f"{name}_by_sentence" and r.x == 1)
-        assert first == pytest.approx(by_sentence)
+        assert 0 < first < 1
+
+
+def test_curves_by_sentence_are_apart_by_their_number_and_sum_to_one():
+    generator = np.random.default_rng(0)
+    owners = [np.repeat(np.arange(count), 3) for count in [2] * 12 + [4] * 11 + [5] * 9 + [14] * 20]
+    weights = [shares(generator.random(len(owner))) for owner in owners]
+    found = by_sentence(weights, owners)
+    assert {count: len(numbers) for count, (numbers, _) in found.items()} == {2: 12, 4: 11}
+    for count, (numbers, curve) in found.items():
+        assert curve.shape == (len(numbers), count) and curve.sum(axis=1) == pytest.approx(np.ones(len(numbers)))
+        assert curve[0, 0] == pytest.approx(weights[numbers[0]][:3].sum())
+    assert by_sentence(token_shares(owners), owners)[4][1] == pytest.approx(np.full((11, 4), 0.25))

@@ -123,6 +123,27 @@ def test_curves_without_a_direction_become_figures(tmp_path):
     rows += [
         make_row(
             probe="needle",
+            condition="fillers-0",
+            direction="",
+            metric="needle_cut",
+            x=float(k),
+            value=float(k == 3),
+            n=20,
+        )
+        for k in (1, 2, 3)
+    ]
+    rows += [
+        make_row(probe="needle", condition="sentences-2", direction="", metric=metric, x=x, value=value, n=20)
+        for metric, x, value in (
+            ("attention_by_sentence", 1.0, 0.8),
+            ("attention_by_sentence", 2.0, 0.2),
+            ("tokens_by_sentence", 1.0, 0.6),
+            ("tokens_by_sentence", 2.0, 0.4),
+        )
+    ]
+    rows += [
+        make_row(
+            probe="needle",
             condition="all",
             direction="",
             metric="attention_by_token",
@@ -135,8 +156,10 @@ def test_curves_without_a_direction_become_figures(tmp_path):
     empty = pd.DataFrame(columns=list(QUERY_COLUMNS))
     write_run(tmp_path / "run", make_run(probe="needle"), rows, empty)
     drawn = {d.stem: d.table for d in build_report([tmp_path], tmp_path / "out")}
-    assert set(drawn) == {"d-needle-fillers-0", "d-attention-by-token"}
+    assert set(drawn) == {"d-needle-fillers-0", "d-attention-by-token", "d-attention-by-sentence"}
     assert drawn["d-needle-fillers-0"]["value"].tolist() == pytest.approx([90.0] * 3)
+    assert drawn["d-needle-fillers-0"]["cut"].tolist() == [0.0, 0.0, 100.0]
+    assert drawn["d-attention-by-sentence"]["tokens"].tolist() == pytest.approx([60.0, 40.0])
     # Positions that hardly any caption reaches are left out.
     assert drawn["d-attention-by-token"]["x"].tolist() == [1.0, 2.0]
 

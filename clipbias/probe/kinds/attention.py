@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from clipbias.probe.measure import curve_means, mean_rows, no_queries
+from clipbias.probe.measure import curve_means, mean_rows, no_queries, sentence_rows, token_shares
 from clipbias.probe.positions import curves, sentence_of_tokens, shares
 from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
@@ -124,9 +124,11 @@ def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
         metrics=["first_sentence_rollout"], xs=[None],
     )  # fmt: skip
     for name, weights_of in (("attention", texts_weights), ("rollout", texts_rollout)):
-        for place_kind, curve in curves(weights_of, owners, tokens.room).items():
+        for place_kind, curve in curves(weights_of, tokens.room).items():
             rows_out += curve_means(cluster, curve, probe.name, f"{name}_by_{place_kind}", layers_count)
+        rows_out += sentence_rows(cluster, weights_of, owners, probe.name, name, layers_count)
+    rows_out += sentence_rows(cluster, token_shares(owners), owners, probe.name, "tokens", layers_count)
     for layer in range(layers_count):
-        tenths = curves([w[layer] for w in layers_weights], owners, tokens.room)["tenth"]
+        tenths = curves([w[layer] for w in layers_weights], tokens.room)["tenth"]
         rows_out += curve_means(cluster, tenths, probe.name, "attention_by_tenth", layer, f"layer-{layer + 1}")
     return rows_out, no_queries()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from clipbias.errors import NotApplicable
 from clipbias.models.tower import TextTower
-from clipbias.probe.measure import curve_means, mean_rows, no_queries
+from clipbias.probe.measure import curve_means, mean_rows, no_queries, sentence_rows, token_shares
 from clipbias.probe.positions import curves, sentence_of_tokens, shares
 from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
@@ -95,6 +95,8 @@ def influence(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
         metrics=list(columns), xs=[None] * len(columns),
     )  # fmt: skip
     for name, weights in found.items():
-        for kind, curve in curves(weights, owners, tower.tokens.room).items():
+        for kind, curve in curves(weights, tower.tokens.room).items():
             rows += curve_means(cluster, curve, probe.name, f"{name}_by_{kind}", 0)
+        rows += sentence_rows(cluster, weights, owners, probe.name, name, 0)
+    rows += sentence_rows(cluster, token_shares(owners), owners, probe.name, "tokens", 0)
     return rows, no_queries()
