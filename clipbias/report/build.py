@@ -121,10 +121,7 @@ def _data_figures(rows: pd.DataFrame, data: str, models: list[str], out: Path) -
         )
         keep(f"{data}-attention-by-layer", caption, layers, figure)
     for condition in sorted(rows[rows["metric"] == "needle_accuracy"]["condition"].unique()):
-        needle = curve_rows(rows, "needle_accuracy", condition)
-        keys = ["data", "model", "x"]
-        cut = curve_rows(rows, "needle_cut", condition).set_index(keys)["value"].rename("cut")
-        needle = needle.join(cut, on=keys).fillna({"cut": 0.0})
+        needle = _needle(rows, condition)
         caption = (
             f"Position sensitivity on {data} ({condition}): how often the right one of two captions that differ in one "
             "fact is nearer to the image, by the sentence that states it. Chance is 50%. Squares: the context cuts the "
@@ -133,6 +130,13 @@ def _data_figures(rows: pd.DataFrame, data: str, models: list[str], out: Path) -
         labels = ("sentence that states the fact", "right caption preferred, %")
         keep(f"{data}-needle-{condition}", caption, needle, curve_figure(needle, models, *labels, level=50.0))
     return drawn
+
+
+def _needle(rows: pd.DataFrame, condition: str) -> pd.DataFrame:
+    """Needle accuracy by sentence, with the share of captions in which the context ends before it (``cut``)."""
+    keys = ["data", "model", "x"]
+    cut = curve_rows(rows, "needle_cut", condition).set_index(keys)["value"].rename("cut")
+    return curve_rows(rows, "needle_accuracy", condition).join(cut, on=keys).fillna({"cut": 0.0})
 
 
 def _ablations(results: Sequence[Path], out: Path) -> list[Drawn]:

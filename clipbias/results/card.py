@@ -39,11 +39,12 @@ SCALARS = {
 
 
 class Scalar(NamedTuple):
-    """A number of the card with its interval; ``p`` is that of a test that goes with it, if any."""
+    """A number of the card with its interval; ``trend``, ``p``: z and p of the trend test that goes with it, if any."""
 
     value: float
     low: float
     high: float
+    trend: float | None = None
     p: float | None = None
 
 
@@ -70,7 +71,7 @@ def padding_change(rows: Sequence[Row], queries: pd.DataFrame) -> Scalar | None:
     base = hits[:, at.index(baseline)]
     found = difference(hits[:, padded].mean(axis=1) - base, cluster)
     trend = page(hits[:, padded], cluster) if padded.sum() >= 3 else None
-    return Scalar(100 * found.value, 100 * found.low, 100 * found.high, trend.p if trend else None)
+    return Scalar(100 * found.value, 100 * found.low, 100 * found.high, *(trend or ()))
 
 
 def first_sentence_reliance(queries: pd.DataFrame) -> Scalar | None:
@@ -111,7 +112,7 @@ def cards(runs: Sequence[Finished]) -> pd.DataFrame:
     """The scalars of every model and data set, as far as their probes were run.
 
     Returns:
-        Columns data, model, scalar, value, low, high, p (of Page's trend test, for the padding change).
+        Columns data, model, scalar, value, low, high; trend and p (z and p of Page's test, for the padding change).
 
     Raises:
         UserError: damaged results.
@@ -121,7 +122,7 @@ def cards(runs: Sequence[Finished]) -> pd.DataFrame:
         for name, probe in SCALARS.items():
             if one.run.probe == probe and (found := _scalar(name, one)) is not None:
                 out.append([one.run.data, one.run.model, name, *found])
-    table = pd.DataFrame(out, columns=["data", "model", "scalar", "value", "low", "high", "p"])
+    table = pd.DataFrame(out, columns=["data", "model", "scalar", "value", "low", "high", "trend", "p"])
     place = table["scalar"].map(list(SCALARS).index)
     return (
         table.assign(_place=place)
@@ -136,8 +137,10 @@ def wide_cards(table: pd.DataFrame) -> pd.DataFrame:
     if table.empty:
         return pd.DataFrame(columns=["data", "model", *SCALARS])
     cells = []
-    for value, low, high, p in table[["value", "low", "high", "p"]].astype(float).to_numpy():
-        trend = "" if np.isnan(p) else f"; trend p {'<0.001' if p < 0.001 else f'{p:.3f}'}"
+    for value, low, high, z, p in table[["value", "low", "high", "trend", "p"]].astype(float).to_numpy():
+        trend = (
+            "" if np.isnan(p) else f"; {'rising' if z > 0 else 'falling'}, p {'<0.001' if p < 0.001 else f'{p:.3f}'}"
+        )
         cells.append(f"{value:.1f} ({low:.1f} to {high:.1f}{trend})")
     wide = table.assign(text=cells).pivot(index=["data", "model"], columns="scalar", values="text")
     return wide.reindex(columns=list(SCALARS)).astype(object).fillna("").reset_index().rename_axis(columns=None)

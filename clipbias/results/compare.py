@@ -216,8 +216,8 @@ def comparison_text(a: Run, b: Run, compared: Sequence[Comparison]) -> str:
         lines += [f"    {line}" for line in _more(one)]
     if any(one.log_odds for one in compared):
         lines.append(
-            f"\nlog-odds: the same difference of changes where a recall is above {100 - 100 * EXTREME:.0f}% or below "
-            f"{100 * EXTREME:.0f}%,\nwhere points are squeezed"
+            f"\nlog-odds: the same difference of changes, where a recall is above {100 - 100 * EXTREME:.0f}%"
+            f"\nor below {100 * EXTREME:.0f}% and points are squeezed"
         )
     return "\n".join(lines) + "\n"
 
