@@ -1,29 +1,12 @@
-"""Caption perturbations: pure functions on a caption's sentences, registered by name.
-
-A transform takes a tuple of sentences and returns another, or None where it cannot apply: such a
-caption stays as it was and counts as not eligible. The annotations of its parameters say what a
-probe's file may give it (see `clipbias.probe.parameters`).
-"""
+"""Transforms of whole sentences: which stay, in which order, and what stands between them."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from typing import Literal
 
-from clipbias.probe.parameters import Count, Filler, Place, Positive, Seed, checked_parameters
-from clipbias.registry import Registry
-
-Sentences = tuple[str, ...]
-Transform = Callable[..., Sentences | None]
-
-TRANSFORMS: Registry[Transform] = Registry("transform", "clipbias.transforms")
-
-
-def register_transform(function: Transform) -> Transform:
-    """Register a transform under its own name."""
-    TRANSFORMS.add(function.__name__, function)
-    return function
+from clipbias.probe.parameters import Count, Filler, Place, Positive, Seed
+from clipbias.probe.transforms._registry import Sentences, register_transform
 
 
 @register_transform
@@ -86,14 +69,3 @@ def permute(sentences: Sentences, seed: Seed) -> Sentences | None:
     out = list(sentences)
     random.Random(f"{seed}/{' '.join(sentences)}").shuffle(out)
     return tuple(out)
-
-
-def check_call(name: str, parameters: dict[str, object]) -> Transform:
-    """The transform of that name, if it takes these parameters.
-
-    Raises:
-        UserError: no such transform, or a parameter that is missing, not known, or not as its annotation says.
-    """
-    transform = TRANSFORMS[name]
-    checked_parameters(transform, parameters, f"transform {name}", skip=1)
-    return transform
