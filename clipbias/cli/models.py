@@ -44,19 +44,27 @@ def register(app: typer.Typer) -> None:
         console = Console()
         Console(width=None if console.is_terminal else 140).print(table)
         print(
-            "also: openclip:NAME/TAG, a checkpoint's path, or module:function; `clipbias models NAME` shows one in full"
+            "also: openclip:NAME/TAG, hf:OWNER/NAME, st:NAME, a path, or module:function; `clipbias models NAME` shows one in full"
         )
 
 
 def _facts(entry: ModelEntry | object) -> dict[str, str | int]:
     """What is known of a model without loading it."""
     from clipbias.models.entry import ModelEntry
-    from clipbias.models.loading import local_weights
+    from clipbias.models.weights import local_weights
 
     if not isinstance(entry, ModelEntry):
         module, name = getattr(entry, "__module__", ""), getattr(entry, "__qualname__", repr(entry))
         unknown = {"backbone": "", "context length": "", "embedding size": "", "here": "yes"}
-        return {"family": "user", **unknown, "source": f"{module}:{name}", "get it": "", "sha256": ""}
+        return {
+            "family": "user",
+            **unknown,
+            "source": f"{module}:{name}",
+            "get it": "",
+            "sha256": "",
+            "revision": "",
+            "note": "",
+        }
     # Only open_clip knows where its files are, by trying.
     here = "?" if entry.family == "openclip" else "yes" if local_weights(entry, check=False) else "no"
     return {
@@ -67,5 +75,7 @@ def _facts(entry: ModelEntry | object) -> dict[str, str | int]:
         "here": here,
         "source": entry.source,
         "get it": entry.where,
-        "sha256": ", ".join(f"{file} {sha}" for file, sha in ((entry.file, entry.sha256), *entry.others) if sha),
+        "sha256": entry.digest,
+        "revision": entry.revision,
+        "note": entry.note,
     }

@@ -29,12 +29,13 @@ class ClipShape:
     context_length: int
 
 
-def build_clip(shape: ClipShape, meta: bool = False) -> CustomTextCLIP:
-    """open_clip's ``CustomTextCLIP`` (QuickGELU, causal text tower read at EOT) of this shape.
+def build_clip(shape: ClipShape, meta: bool = False, quick_gelu: bool = True) -> CustomTextCLIP:
+    """open_clip's ``CustomTextCLIP`` (causal text tower read at EOT) of this shape.
 
     Args:
         shape: sizes.
         meta: build without memory and without initialisation, for weights that are assigned next.
+        quick_gelu: OpenAI's activation; False: GELU.
     """
     from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 
@@ -53,4 +54,4 @@ def build_clip(shape: ClipShape, meta: bool = False) -> CustomTextCLIP:
         layers=shape.text_layers,
     )
     with torch.device("meta") if meta else nullcontext():
-        return CustomTextCLIP(shape.embed_dim, vision, text, quick_gelu=True)
+        return CustomTextCLIP(shape.embed_dim, vision, text, quick_gelu=quick_gelu)

@@ -1,4 +1,4 @@
-"""The models that have a name: those of the families, open_clip's, and users' own."""
+"""The registered models: those of the families, open_clip's, and users' own."""
 
 from __future__ import annotations
 

@@ -77,7 +77,25 @@ def recognise(state: Mapping[str, Tensor], path: Path) -> tuple[str, str]:
         if reason is not None:
             return family, reason
     some = ", ".join(list(state)[:3])
-    raise UserError(f"{path}: no known family has these keys ({some}, ...); known: {', '.join(families())}")
+    hint = ""
+    if any(key.startswith(("text_model.", "vision_model.")) for key in state):
+        hint = "; these are transformers' names: pass the whole folder with its config.json, or hf:OWNER/NAME"
+    raise UserError(f"{path}: no known family has these keys ({some}, ...); known: {', '.join(families())}{hint}")
+
+
+def recognised_folder(folder: Path) -> bool:
+    """Whether a folder holds a checkpoint of one of the families, judged by the names of its tensors alone."""
+    from safetensors import safe_open
+
+    for file in _IN_FOLDER:
+        if (folder / file).is_file() and not (folder / "open_clip_config.json").is_file():
+            try:
+                with safe_open(folder / file, framework="pt") as content:
+                    names = dict.fromkeys(content.keys(), torch.empty(0))
+            except Exception:  # whatever is wrong with it, reading it says it
+                return True
+            return any(reader.recognise(names) for reader in families().values())
+    return False
 
 
 def write_tensors(path: Path, content: Mapping[str, object], metadata: dict[str, str] | None = None) -> None:

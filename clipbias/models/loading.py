@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +16,20 @@ import torch
 from clipbias.errors import UserError
 from clipbias.models.build import build_clip
 from clipbias.models.catalogue import MODELS
-from clipbias.models.checkpoint import read_tensors, recognise, state_fingerprint
+from clipbias.models.checkpoint import read_tensors, recognise, recognised_folder, state_fingerprint
 from clipbias.models.encoder import ClipEncoder, Encoder, check_precision
-from clipbias.models.entry import PACKAGED, ModelEntry
+from clipbias.models.entry import ModelEntry
 from clipbias.models.families import families
-from clipbias.models.hub import quiet
 from clipbias.models.layouts import shape_of
-from clipbias.models.libraries.openclip import LOCAL, PREFIX, load_openclip
-from clipbias.models.libraries.openclip_config import CONFIG
+from clipbias.models.libraries import LIBRARIES, library_of_folder
 from clipbias.models.preprocessing import clip_preprocessing
+from clipbias.models.suggest import unknown_model
 from clipbias.models.tokenizer import ClipTokens
+from clipbias.models.weights import find_weights
 from clipbias.models.wrapped import WrappedEncoder
 from clipbias.registry import import_object
 
 log = logging.getLogger(__name__)
-WEIGHTS_VARIABLE = "CLIPBIAS_WEIGHTS"
-_OPENCLIP_OPTIONS = ("activation",)
 
 
 def load_model(
@@ -40,17 +37,22 @@ def load_model(
     weights: str | Path | None = None,
     device: str = "auto",
     precision: str = "fp32",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
     **options: Any,
 ) -> Encoder:
-    """The encoder of a registered name, a checkpoint, an open_clip model, or a user's own.
+    """The encoder of a registered name, a checkpoint, a model of a library, or a user's own.
 
     Args:
-        name: a name that `clipbias models` lists; the path of a checkpoint, whose family is recognised from its
-            keys, or of an open_clip model folder; ``openclip:NAME/TAG`` or ``openclip:local-dir:FOLDER``; or
-            ``module:function``, a function that returns a model (see `clipbias.models.wrapped.WrappedEncoder`).
-        weights: a file to read instead of looking for the named one.
+        name: a name that `clipbias models` lists; the path of a checkpoint, whose family is recognised from its keys,
+            or of a model folder; a library's model: ``openclip:NAME/TAG``, ``openclip:hf-hub:OWNER/NAME``,
+            ``openclip:local-dir:FOLDER``, ``hf:OWNER/NAME``, ``st:NAME``; or ``module:function``, a function that
+            returns a model (see `clipbias.models.wrapped.WrappedEncoder`).
+        weights: a file to read instead of looking for the named one; preprocessing stays the name's.
         device: "auto" (cuda, then mps, then cpu) or a torch device.
         precision: fp32, bf16 or fp16; on the CPU fp32 or bf16.
+        revision: of a repository on the Hugging Face hub: a commit, tag or branch.
+        trust_remote_code: run the Python code of an ``hf:`` or ``st:`` repository. Nothing else can ask for it.
         options: the family's own, such as ``positions="saved"`` for debias or ``context=77`` for fgclip.
 
     Raises:
@@ -58,27 +60,62 @@ def load_model(
     """
     where = choose_device(device)
     check_precision(precision, where)
-    entry: object = None
+    found = _resolved(name, weights)
+    if isinstance(found, ModelEntry) and found.family == "openclip":
+        found = ("openclip:", found.source.removeprefix("openclip:"))
+    if isinstance(found, tuple):
+        prefix, source = found
+        loader = _library(LIBRARIES[prefix])
+        own = dict(weights=weights, revision=revision, trust_remote_code=trust_remote_code)
+        given = {k: v for k, v in own.items() if v} | options
+        _refuse(given, f"a {prefix}... model", known=_options(loader))
+        return loader(name if prefix in name else checkpoint_name(Path(name)), source, device=where, precision=precision, **given)
+    if trust_remote_code:
+        raise UserError(f"{name}: trust_remote_code is for hf: and st: models; nothing of this one is run")
+    if found is not None and not isinstance(found, ModelEntry):
+        _refuse(options | ({"revision": revision} if revision else {}), name)
+        return _from_factory(found, name, where, precision)
+    if revision and found is None:
+        raise UserError(f"{name} is a file here and has no revisions")
+    path = Path(weights or name) if found is None else find_weights(name, found, weights, revision)
+    given = dict(found.options) if found else {}
+    return _read_checkpoint(
+        name if found else checkpoint_name(Path(name)), path, found.family if found else None, where, precision, given | options
+    )
+
+
+def _resolved(name: str, weights: str | Path | None) -> object:
+    """An entry, a user's function, (prefix, source) of a library's model, or None for a checkpoint of a family.
+
+    Raises:
+        UserError: it is none of these; the line says what it could be.
+    """
     if name in MODELS:
-        entry = MODELS[name]
-    elif name.startswith(PREFIX):
-        entry = ModelEntry("openclip", "", 0, 0, name)
-    elif (Path(name) / CONFIG).is_file():
-        _refuse(options, name, known=_OPENCLIP_OPTIONS)
-        return load_openclip(checkpoint_name(Path(name)), f"{LOCAL}{name}", weights, where, precision, **options)
-    elif not Path(weights or name).exists() and ":" in name:
-        entry = _user_function(name)
-    elif not Path(weights or name).exists():
-        MODELS[name]  # raises, with the near names
-    if entry is not None and not isinstance(entry, ModelEntry):
-        _refuse(options, name)
-        return _from_factory(entry, name, where, precision)
-    if entry is not None and entry.family == "openclip":
-        _refuse(options, name, known=_OPENCLIP_OPTIONS)
-        return load_openclip(name, entry.source.removeprefix(PREFIX), weights, where, precision, **options)
-    path = Path(weights or name) if entry is None else find_weights(name, entry, weights)
-    label = checkpoint_name(Path(name)) if entry is None else name
-    return _read_checkpoint(label, path, entry.family if entry else None, where, precision, options)
+        return MODELS[name]
+    for prefix in LIBRARIES:
+        if name.startswith(prefix):
+            return prefix, name.removeprefix(prefix)
+    path = Path(name)
+    if path.is_dir():
+        return None if recognised_folder(path) else library_of_folder(path)
+    if path.exists() or (weights is not None and Path(weights).exists()):
+        return None
+    if ":" in name:
+        return _user_function(name)
+    raise unknown_model(name)
+
+
+def _library(reference: str) -> Callable[..., Encoder]:
+    loader = import_object(reference)
+    assert callable(loader)
+    return loader
+
+
+def _options(loader: Callable[..., object]) -> list[str]:
+    """The keyword arguments that a user may give."""
+    return [
+        name for name in inspect.signature(loader).parameters if name not in ("name", "source", "device", "precision")
+    ]
 
 
 def _read_checkpoint(
@@ -99,9 +136,12 @@ def _read_checkpoint(
         raise UserError(f"{path}: not a whole {found} checkpoint: {error} is missing") from error
     except RuntimeError as error:
         raise UserError(f"{path}: its tensors do not fit together: {' '.join(str(error).split())[:200]}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    activation = used.pop("activation", "quickgelu")
     try:
         shape = shape_of(custom)
-        module = build_clip(shape, meta=True)
+        module = build_clip(shape, meta=True, quick_gelu=not activation.startswith("gelu"))
     except (UserError, RuntimeError, ValueError, ZeroDivisionError, AssertionError) as error:
         raise UserError(f"{path}: no {found} model has these shapes: {' '.join(str(error).split())[:200]}") from error
     # The causal mask is the module's only tensor that no checkpoint holds.
@@ -118,7 +158,7 @@ def _read_checkpoint(
         transform=clip_preprocessing(shape.image_size, reader.SQUARE),
         tokens=ClipTokens(shape.context_length, getattr(reader, "CLEANING", "openai")),
         fingerprint=state_fingerprint(state, used),
-        options=used,
+        options=used | {"activation": activation},
         device=device,
         precision=precision,
     )
@@ -141,7 +181,7 @@ _SAYS_NOTHING = re.compile(
 )
 
 
-def _refuse(options: dict[str, Any], what: str, known: Sequence[str] = ()) -> None:
+def _refuse(options: Mapping[str, Any], what: str, known: Sequence[str] = ()) -> None:
     for option in options:
         if option not in known:
             raise UserError(f"{what} has no option {option!r}; it takes {', '.join(known) or 'none'}")
@@ -176,83 +216,9 @@ def choose_device(device: str) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         found = torch.device(device)
+        if found.type == "meta":
+            raise RuntimeError("it computes nothing")
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"the device {device!r} is not to be had here; choose auto, cpu, cuda or mps") from error
+        raise UserError(f"the device {device!r} is not available here; choose auto, cpu, cuda or mps") from error
     return found
-
-
-def find_weights(name: str, entry: ModelEntry, weights: str | Path | None = None) -> Path:
-    """The checkpoint file of a named model: given, packaged, in the user's folder, cached, or downloaded.
-
-    Raises:
-        UserError: it is nowhere; the message says where was looked and what to pass.
-    """
-    if weights is not None:
-        if not Path(weights).exists():
-            raise UserError(f"{weights}: no such weights file for {name}")
-        return Path(weights)
-    found = local_weights(entry)
-    if found is not None:
-        return found
-    folder = os.environ.get(WEIGHTS_VARIABLE)
-    names = [entry.file, *(other for other, _ in entry.others)]
-    looked = [f"{folder} (for {' or '.join(names)})" if folder else f"the folder in {WEIGHTS_VARIABLE} (not set)"]
-    if entry.source.startswith("hub:"):
-        path_or_reason = _from_hub(entry)
-        if isinstance(path_or_reason, Path):
-            return _checked(path_or_reason, entry.sha256)
-        looked.append(f"the Hugging Face cache and hub ({path_or_reason})")
-    raise UserError(
-        f"{name} needs {entry.where}, and it was not found in {' nor in '.join(looked)}; "
-        f"get it and pass --weights FILE, or put it into a folder and name that in {WEIGHTS_VARIABLE}"
-    )
-
-
-def local_weights(entry: ModelEntry, check: bool = True) -> Path | None:
-    """The file of a model where it is on this machine already.
-
-    Args:
-        entry: the model.
-        check: compare its SHA-256 where that is known, which reads the whole file.
-
-    Raises:
-        UserError: the file is there and is another one.
-    """
-    if entry.source == "package":
-        return PACKAGED / entry.file
-    folder = os.environ.get(WEIGHTS_VARIABLE)
-    for file, sha256 in ((entry.file, entry.sha256), *entry.others):
-        # The hub calls many models' files the same: in a folder of many models they lie in one of their own.
-        for place in (file, f"{entry.source.rpartition('/')[2]}/{file}"):
-            if folder and file and (Path(folder) / place).is_file() and place != "model.safetensors":
-                return _checked(Path(folder) / place, sha256 if check else "")
-    if entry.source.startswith("hub:"):
-        from huggingface_hub import try_to_load_from_cache
-
-        cached = try_to_load_from_cache(entry.source.removeprefix("hub:"), entry.file)
-        if isinstance(cached, str):
-            return Path(cached)
-    return None
-
-
-def _from_hub(entry: ModelEntry) -> Path | str:
-    """The downloaded file, or why it could not be had."""
-    from huggingface_hub import hf_hub_download
-
-    repository = entry.source.removeprefix("hub:")
-    try:
-        with quiet():
-            return Path(hf_hub_download(repository, entry.file, etag_timeout=5))
-    except Exception as error:
-        # The hub client's errors are of many kinds and versions; the user needs one line of any of them.
-        return type(error).__name__
-
-
-def _checked(path: Path, sha256: str) -> Path:
-    if sha256:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256:
-            raise UserError(f"{path}: its SHA-256 is {found}, not the {sha256} its authors' file has")
-    return path

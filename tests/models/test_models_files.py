@@ -15,7 +15,7 @@ import clipbias
 from clipbias.errors import UserError
 from clipbias.models.catalogue import MODELS
 from clipbias.models.entry import ModelEntry
-from clipbias.models.loading import find_weights
+from clipbias.models.weights import find_weights
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_file_of_another_family_is_named_with_both(tmp_path, small):
         ({"name": "nano-clip", "precision": "int3"}, "no precision is called 'int3'"),
         ({"name": "nano-clip", "device": "abacus"}, "device 'abacus'"),
         ({"name": "nano-clip", "positions": "saved"}, "no option 'positions'"),
-        ({"name": "debias-b16"}, "given out by its authors"),
+        ({"name": "debias-b16"}, "published at drive.google.com"),
         ({"name": "nano-clip", "weights": "nowhere.pt"}, "no such weights file"),
         ({"name": "openclip:ViT-B-61/openai"}, "open_clip has no model"),
         ({"name": "openclip:ViT-B-16/nothing"}, "no weights 'nothing'"),

@@ -12,10 +12,16 @@ from clipbias.models.layouts import State, join_positions
 
 SQUARE = False
 _SHA256 = "5cdd75077c35ab4d074a8e430c2f7f182ff48d01858d6c345776bf5f2713aa84"
+_DRIVE = "drive.google.com/file/d/1MVGMHRmFMTX2EalNOv8a3i1FnxIEyvSW/view"
 MODELS = {
-    "debias-b16": ModelEntry("debias", "ViT-B/16", 248, 512, "local", "debias_vitb_3e.pt", "1.8 GB", _SHA256),
-    "debias-l14": ModelEntry("debias", "ViT-L/14", 248, 768, "local", "debias_vitl_3e.pt"),
-}
+    "debias-b16": ModelEntry(
+        "debias", "ViT-B/16", 248, 512, "local", "debias_vitb_3e.pt", "1.80 GB", _SHA256, address=_DRIVE
+    ),
+    "debias-l14": ModelEntry(
+        "debias", "ViT-L/14", 248, 768, "local", "debias_vitl_3e.pt",
+        note="unverified: no public address of this file is known, and its name is a guess; pass any file with --weights",
+    ),
+}  # fmt: skip
 _BASE, _RES = "text.positional_embedding", "text.positional_embedding_res"
 
 

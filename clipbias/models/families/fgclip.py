@@ -16,9 +16,12 @@ SQUARE = True
 CLEANING: Cleaning = "huggingface"
 _FILE = "model.safetensors"
 MODELS = {
-    "fgclip-b16": ModelEntry("fgclip", "ViT-B/16", 248, 512, "hub:qihoo360/fg-clip-base", _FILE, "600 MB"),
-    "fgclip-l14": ModelEntry("fgclip", "ViT-L/14, 336 px", 248, 768, "hub:qihoo360/fg-clip-large", _FILE, "1.7 GB"),
-}
+    "fgclip-b16": ModelEntry(
+        "fgclip", "ViT-B/16", 248, 512, "hub:qihoo360/fg-clip-base", _FILE,
+        revision="454d76372c2cf5eb48fa0d871fd0534481484d97",
+    ),
+    "fgclip-l14": ModelEntry("fgclip", "ViT-L/14, 336 px", 248, 768, "hub:qihoo360/fg-clip-large", _FILE),
+}  # fmt: skip
 _BLOCK = {
     "layer_norm1": "ln_1",
     "layer_norm2": "ln_2",

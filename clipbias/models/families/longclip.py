@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
 from clipbias.models.entry import ModelEntry
 from clipbias.models.layouts import State, join_positions, openai_to_custom
 
+log = logging.getLogger(__name__)
 SQUARE = False
+
+
+def _entry(backbone: str, dim: int, source: str, size: str, sha256: str = "", **more: Any) -> ModelEntry:
+    """``source``: OWNER/NAME/FILE on the hub."""
+    repository, _, file = source.rpartition("/")
+    return ModelEntry("longclip", backbone, 248, dim, f"hub:{repository}", file, size, sha256, **more)
+
+
 MODELS = {
     f"nano-{name}": ModelEntry("longclip", "nano ViT/16, 48 px", 248, 128, "package", f"nano-{name}.pt", "4 MB")
     for name in ("longclip", "drop", "sample", "debias")
 } | {
-    "longclip-b16": ModelEntry(
-        "longclip", "ViT-B/16", 248, 512, "hub:BeichenZhang/LongCLIP-B", "longclip-B.pt", "300 MB"
-    ),
-    "longclip-l14": ModelEntry(
-        "longclip", "ViT-L/14", 248, 768, "hub:BeichenZhang/LongCLIP-L", "longclip-L.pt", "900 MB"
-    ),
-}
+    "longclip-b32": _entry("ViT-B/32", 512, "BeichenZhang/LongCLIP-B-32/longclip-B-32.pt", "606 MB",
+                           "a0b92baca8e8fe330abd5f16711e901a4ee05c76fbb80c5d41db45cbc356a3b5"),
+    "longclip-b16": _entry("ViT-B/16", 512, "BeichenZhang/LongCLIP-B/longclip-B.pt", "599 MB",
+                           "ca2face3716d60473a4e284e5be2cf0a1f3a4ad9954a6a651d878e814cc0c894"),
+    "longclip-l14": _entry("ViT-L/14", 768, "BeichenZhang/LongCLIP-L/longclip-L.pt", "1.71 GB",
+                           "9d2c12ffcbf9099f95bfb9cf8f08f949b695e22fb0018e8895e088f4a88b6afd",
+                           versions=(("60c077e512cd95ca9fe7b13285e4e2c99073f8d6df7113eb6d2979919db397b2",
+                                      "this is the upload of March 2024, which its authors replaced in May 2024"),)),
+    "longclip-l14-336": _entry("ViT-L/14, 336 px", 768, "BeichenZhang/LongCLIP-L-336px/longclip-L@336px.pt", "1.7 GB",
+                               "e1db70e8b27f35a686435027718d18990614c7c9f1c5b77a08a1ea3fdb1ab060",
+                               note="the digest is from a copy of the file"),
+    "smartclip-b16": _entry("ViT-B/16", 512, "Shaoan/SmartCLIP/smartclip_b16.pt", "612 MB"),
+    "smartclip-l14": _entry("ViT-L/14", 768, "Shaoan/SmartCLIP/smartclip_l14.pt", "1.74 GB"),
+    "himoclip-l14": _entry("ViT-L/14", 768, "5RJ/HiMo-CLIP/himo-clip_L.pt", ""),
+}  # fmt: skip
+_EXTRA = ("mask_net.",)  # SmartCLIP's, which a global feature does not go through
 
 
 def recognise(state: Mapping[str, Tensor]) -> str | None:
@@ -29,9 +49,15 @@ def recognise(state: Mapping[str, Tensor]) -> str | None:
 
 
 def read(state: Mapping[str, Tensor]) -> tuple[State, dict[str, str]]:
-    """Both tables are joined into the one that Long-CLIP's forward pass sums up to."""
-    joined = dict(state)
+    """Both tables are joined into the one that Long-CLIP's forward pass sums up to.
+
+    SmartCLIP's and HiMo-CLIP's files have this layout; what else is in them is left out, and the result names it.
+    """
+    extra = sorted({key.split(".")[0] for key in state if key.startswith(_EXTRA)})
+    joined = {key: value for key, value in state.items() if not key.startswith(_EXTRA)}
     joined["positional_embedding"] = join_positions(
         joined["positional_embedding"], joined.pop("positional_embedding_res")
     )
-    return openai_to_custom(joined), {}
+    if extra:
+        log.info("left out of the file: %s", ", ".join(extra))
+    return openai_to_custom(joined), {"left_out": ", ".join(extra)} if extra else {}

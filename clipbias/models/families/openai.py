@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from torch import Tensor
 
+from clipbias.errors import UserError
 from clipbias.models.entry import ModelEntry
 from clipbias.models.layouts import State, openai_to_custom
 
 SQUARE = False
+log = logging.getLogger(__name__)
+_OWN = (("activation", "quickgelu"),)
+_SCALARS = {"input_resolution", "context_length", "vocab_size"}
+_WIDTHS = (768, 1024)  # of OpenAI's vision towers with heads of 64; OpenCLIP's wider ones have other heads
 
 
 def _entry(backbone: str, dim: int, hub: str, size: str, file: str, sha256: str) -> ModelEntry:
     """open_clip's copy on the hub, or OpenAI's own archive (whose address names its digest) in the user's folder."""
     others = ((file, sha256),)
     return ModelEntry(
-        "openai", backbone, 77, dim, f"hub:timm/{hub}", "open_clip_model.safetensors", size, others=others
+        "openai", backbone, 77, dim, f"hub:timm/{hub}", "open_clip_model.safetensors", size, others=others, options=_OWN
     )
 
 
 MODELS = {
-    "nano-clip": ModelEntry("openai", "nano ViT/16, 48 px", 77, 128, "package", "nano-clip.pt", "4 MB"),
+    "nano-clip": ModelEntry("openai", "nano ViT/16, 48 px", 77, 128, "package", "nano-clip.pt", "4 MB", options=_OWN),
     "openai-b32": _entry(
         "ViT-B/32", 512, "vit_base_patch32_clip_224.openai", "605 MB", "ViT-B-32.pt",
         "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
@@ -48,6 +54,30 @@ def recognise(state: Mapping[str, Tensor]) -> str | None:
     return None
 
 
-def read(state: Mapping[str, Tensor]) -> tuple[State, dict[str, str]]:
-    """As the file has it."""
-    return openai_to_custom(state), {}
+def read(state: Mapping[str, Tensor], activation: str = "auto") -> tuple[State, dict[str, str]]:
+    """As the file has it.
+
+    OpenCLIP's own checkpoints have the same names and mostly another activation, which no file states. "auto":
+    QuickGELU where the file holds the scalars that OpenAI's archives hold; else QuickGELU too, and the result says that
+    it is assumed.
+
+    Raises:
+        UserError: another activation, or a tower that OpenAI never published.
+    """
+    if activation not in ("auto", "quickgelu", "gelu"):
+        raise UserError(f"openai option activation={activation!r}: choose auto, quickgelu or gelu")
+    width = len(state["visual.conv1.weight"])
+    if width > max(_WIDTHS):
+        raise UserError(
+            f"a vision tower of width {width}, which OpenAI never published; is it OpenCLIP's? "
+            "Then load it as openclip:NAME --weights FILE, such as openclip:ViT-H-14"
+        )
+    if activation == "auto":
+        activation = "quickgelu"
+        if not set(state) >= _SCALARS:
+            activation += ", assumed"
+            log.warning(
+                "this file does not state its activation; QuickGELU (OpenAI's) is assumed. For OpenCLIP's checkpoints "
+                "use openclip:NAME --weights FILE, or the option activation=gelu"
+            )
+    return openai_to_custom(state), {"activation": activation}

@@ -139,9 +139,10 @@ def _in_folder(folder: Path) -> Path:
 def load_openclip(
     name: str,
     source: str,
-    weights: str | Path | None,
     device: torch.device,
     precision: str,
+    weights: str | Path | None = None,
+    revision: str | None = None,
     activation: str = "weights",
 ) -> ClipEncoder:
     """The encoder of an open_clip model.
@@ -149,14 +150,19 @@ def load_openclip(
     Args:
         name: what the user called it.
         source: as `plan_model` takes it.
-        weights: a file to read instead of the model's own; preprocessing stays that of ``source``.
         device, precision: where and how it computes.
+        weights: a file to read instead of the model's own; preprocessing stays that of ``source``.
+        revision: of an ``hf-hub:`` repository.
         activation: "weights" (as they were trained, where that is known), "config" (as open_clip builds the model),
             "quickgelu" or "gelu".
 
     Raises:
         UserError: no such model; weights or tokenizer that cannot be had; weights of another model.
     """
+    if revision:
+        if not source.startswith(HUB):
+            raise UserError(f"{name}: only openclip:{HUB}OWNER/NAME takes a revision")
+        source = f"{source.partition('@')[0]}@{revision}"
     plan = plan_model(source)
     quick_gelu = _quick_gelu(name, plan, activation)
     path = Path(weights) if weights is not None else _found(name, plan)
@@ -176,7 +182,7 @@ def load_openclip(
         transform=preprocess,
         tokens=tokens,
         fingerprint=state_fingerprint(module.state_dict(), {}),
-        options={"activation": ACTIVATIONS[quick_gelu]},
+        options={"activation": ACTIVATIONS[quick_gelu]} | ({"revision": revision} if revision else {}),
         device=device,
         precision=precision,
         config={

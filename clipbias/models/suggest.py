@@ -1,0 +1,30 @@
+"""What a name that is no model could have been meant as."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from clipbias.errors import UserError
+
+_HUB = re.compile(r"^[\w.-]+/[\w.-]+(@[\w.-]+)?$")
+
+
+def unknown_model(name: str) -> UserError:
+    """The error for a name that is no registered model, no path and no library's; it says what to write."""
+    from clipbias.models.catalogue import MODELS
+
+    if _HUB.match(name) and not Path(name).suffix:
+        return UserError(
+            f"no model and no file is called {name!r}; a repository on the Hugging Face hub is written "
+            f"hf:{name} (transformers), openclip:hf-hub:{name} (open_clip) or st:{name} (sentence-transformers)"
+        )
+    if "/" in name or Path(name).suffix in (".pt", ".bin", ".safetensors", ".pth"):
+        return UserError(
+            f"{name}: no such file; pass a checkpoint, a model folder, or a name that `clipbias models` lists"
+        )
+    try:
+        MODELS[name]
+    except UserError as error:
+        return error
+    raise AssertionError(name)

@@ -1,0 +1,135 @@
+"""Finding a named model's file: given, packaged, in the user's folder, in the hub's cache, or downloaded; and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from clipbias.data.roots import cache_folder
+from clipbias.errors import UserError
+from clipbias.files import write_text
+from clipbias.models.entry import PACKAGED, ModelEntry
+from clipbias.models.hub import hub_file
+
+log = logging.getLogger(__name__)
+WEIGHTS_VARIABLE = "CLIPBIAS_WEIGHTS"
+
+
+def find_weights(name: str, entry: ModelEntry, weights: str | Path | None = None, revision: str | None = None) -> Path:
+    """The checkpoint file of a named model.
+
+    Args:
+        name: the model's.
+        entry: what is known of it.
+        weights: a file that is given.
+        revision: of the hub's repository instead of the one that is pinned; its digest is then not known.
+
+    Raises:
+        UserError: it is nowhere, or is another file; the message says where was looked and what to pass.
+    """
+    if weights is not None:
+        if not Path(weights).exists():
+            raise UserError(f"{weights}: no such weights file for {name}")
+        return Path(weights)
+    on_hub = entry.source.startswith("hub:")
+    if revision and not on_hub:
+        raise UserError(f"{name} does not come from the Hugging Face hub and has no revisions ({entry.where})")
+    if revision:
+        return hub_file(entry.source.removeprefix("hub:"), entry.file, revision)
+    found = local_weights(entry)
+    if found is not None:
+        return found
+    folder = os.environ.get(WEIGHTS_VARIABLE)
+    names = [entry.file, *(other for other, _ in entry.others)]
+    looked = [f"{folder} (for {' or '.join(names)})" if folder else f"the folder in {WEIGHTS_VARIABLE} (not set)"]
+    if on_hub:
+        try:
+            return checked(hub_file(entry.source.removeprefix("hub:"), entry.file, entry.revision or None), entry)
+        except UserError as error:
+            if "SHA-256" in str(error):
+                raise
+            looked.append(f"the Hugging Face cache and hub ({error})")
+    raise UserError(
+        f"{name} needs {entry.where}, and it was not found in {' nor in '.join(looked)}; "
+        f"get it and pass --weights FILE, or put it into a folder and name that in {WEIGHTS_VARIABLE}"
+    )
+
+
+def local_weights(entry: ModelEntry, check: bool = True) -> Path | None:
+    """The file of a model where it is on this machine already.
+
+    Args:
+        entry: the model.
+        check: compare its SHA-256 where that is known; read once, then remembered by size and time of change.
+
+    Raises:
+        UserError: the file is there and is another one.
+    """
+    if entry.source == "package":
+        return PACKAGED / entry.file
+    folder = os.environ.get(WEIGHTS_VARIABLE)
+    for file, sha256 in ((entry.file, entry.sha256), *entry.others):
+        # The hub calls many models' files the same: in a folder of many models they lie in one of their own.
+        for place in (file, f"{entry.source.rpartition('/')[2]}/{file}"):
+            if folder and file and (Path(folder) / place).is_file() and place != "model.safetensors":
+                return checked(Path(folder) / place, entry, sha256) if check else Path(folder) / place
+    if entry.source.startswith("hub:"):
+        from huggingface_hub import try_to_load_from_cache
+
+        for revision in dict.fromkeys((entry.revision or None, None)):
+            cached = try_to_load_from_cache(entry.source.removeprefix("hub:"), entry.file, revision=revision)
+            if isinstance(cached, str):
+                return checked(Path(cached), entry) if check else Path(cached)
+    return None
+
+
+def checked(path: Path, entry: ModelEntry, sha256: str | None = None) -> Path:
+    """``path`` where it is the file of ``entry``, or a version of it that is known by name.
+
+    Raises:
+        UserError: it is another file.
+    """
+    wanted = entry.sha256 if sha256 is None else sha256
+    if not wanted:
+        log.info("%s: no SHA-256 is known of this file; it is not checked", path)
+        return path
+    found = file_digest(path)
+    known = dict(entry.versions)
+    if found in known:
+        log.warning("%s: %s", path, known[found])
+    elif found != wanted:
+        raise UserError(f"{path}: its SHA-256 is {found}, not the {wanted} its authors' file has")
+    return path
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, read once: remembered in the cache folder by size and time of change."""
+    status = path.stat()
+    key, state = str(path.resolve()), [status.st_size, status.st_mtime_ns]
+    memory = _memory()
+    kept = memory.get(key)
+    if isinstance(kept, list) and kept[:2] == state and len(kept) == 3:
+        return str(kept[2])
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    # A cache that cannot be written costs only time.
+    with suppress(UserError):
+        write_text(_memory_file(), json.dumps({**memory, key: [*state, found]}))
+    return found
+
+
+def _memory_file() -> Path:
+    return cache_folder() / "digests.json"
+
+
+def _memory() -> Mapping[str, object]:
+    try:
+        content = json.loads(_memory_file().read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
