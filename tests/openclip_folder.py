@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -14,24 +15,45 @@ SIGLIP = {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"}
 """What SigLIP's text towers have beside CLIP's: no mask, the last position pooled, a bias in the projection."""
 
 
-def write_folder(folder: Path, side: int = 32, bias: float | None = None, **text: object) -> open_clip.CustomTextCLIP:
+def write_folder(
+    folder: Path,
+    side: int = 32,
+    bias: float | None = None,
+    embed_dim: int = 32,
+    vision: dict[str, object] | None = None,
+    decoder: dict[str, object] | None = None,
+    **text: object,
+) -> Any:
     """Write a model folder and return the model that is in it.
 
     Args:
         folder: where to.
         side: of the image in pixels.
         bias: of the logits at the start; None for a model without one.
+        embed_dim: of the features.
+        vision: settings of the image tower.
+        decoder: CoCa's; with it the model is one.
         text: settings of the text tower.
     """
     text = {"context_length": 40, "vocab_size": 49_408, "width": 64, "heads": 1, "layers": 2} | text
-    vision = {"image_size": side, "layers": 2, "width": 64, "patch_size": 8}
-    model = {"embed_dim": 32, "vision_cfg": vision, "text_cfg": text, "custom_text": True, "init_logit_bias": bias}
+    vision = {"image_size": side, "layers": 2, "width": 64, "patch_size": 8} | (vision or {})
+    model = {
+        "embed_dim": embed_dim,
+        "vision_cfg": vision,
+        "text_cfg": text,
+        "custom_text": True,
+        "init_logit_bias": bias,
+    }
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash"}
     folder.mkdir(exist_ok=True)
+    torch.manual_seed(0)
+    if decoder is None:
+        module = open_clip.CustomTextCLIP(embed_dim, dict(vision), dict(text), init_logit_bias=bias)
+    else:
+        model["multimodal_cfg"] = decoder
+        module = open_clip.CoCa(embed_dim, dict(decoder), dict(text), dict(vision))
     config = {"model_cfg": model, "preprocess_cfg": preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
-    torch.manual_seed(0)
-    module = open_clip.CustomTextCLIP(32, dict(vision), dict(text), init_logit_bias=bias)
     with torch.no_grad():
         module.text.positional_embedding.normal_()
     save_file(module.state_dict(), folder / "open_clip_model.safetensors")

@@ -44,7 +44,8 @@ def register(app: typer.Typer) -> None:
         console = Console()
         Console(width=None if console.is_terminal else 140).print(table)
         print(
-            "also: openclip:NAME/TAG, hf:OWNER/NAME, st:NAME, a path, or module:function; `clipbias models NAME` shows one in full"
+            "also: openclip:NAME/TAG, hf:OWNER/NAME, st:NAME, a path, or module:function; "
+            "`clipbias models NAME` shows one in full"
         )
 
 

@@ -16,7 +16,8 @@ from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.train import last_metrics
 from clipbias.models.build import HEAD_WIDTH, VOCABULARY, ClipShape
 from clipbias.models.checkpoint import write_tensors
-from clipbias.models.encoder import ClipEncoder, Encoder, reads_clip_tokens
+from clipbias.models.clip_encoder import ClipEncoder, reads_clip_tokens
+from clipbias.models.encoder import Encoder
 from clipbias.models.layouts import State, compact_tokens, custom_to_openai, shape_of, to_longclip_layout
 from clipbias.models.libraries.openclip_config import CONFIG
 from clipbias.models.libraries.tokens import HubTokens

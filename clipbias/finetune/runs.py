@@ -17,7 +17,7 @@ from clipbias.finetune.positions import stretch_positions
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.train import Progress, train, training_pixels
 from clipbias.finetune.validation import hold_out, validation_recall
-from clipbias.models.encoder import ClipEncoder
+from clipbias.models.clip_encoder import ClipEncoder
 from clipbias.models.nano import NANO_SHAPE, nano_clip
 from clipbias.models.preprocessing import clip_preprocessing
 from clipbias.models.tokenizer import ClipTokens, Tokens

@@ -17,7 +17,8 @@ from clipbias.errors import UserError
 from clipbias.models.build import build_clip
 from clipbias.models.catalogue import MODELS
 from clipbias.models.checkpoint import read_tensors, recognise, recognised_folder, state_fingerprint
-from clipbias.models.encoder import ClipEncoder, Encoder, check_precision
+from clipbias.models.clip_encoder import ClipEncoder
+from clipbias.models.encoder import Encoder, check_precision
 from clipbias.models.entry import ModelEntry
 from clipbias.models.families import families
 from clipbias.models.layouts import shape_of
@@ -63,13 +64,15 @@ def load_model(
     found = _resolved(name, weights)
     if isinstance(found, ModelEntry) and found.family == "openclip":
         found = ("openclip:", found.source.removeprefix("openclip:"))
+    label = name if found else checkpoint_name(Path(name))
     if isinstance(found, tuple):
         prefix, source = found
+        label = name if name.startswith(prefix) else checkpoint_name(Path(name))
         loader = _library(LIBRARIES[prefix])
         own = dict(weights=weights, revision=revision, trust_remote_code=trust_remote_code)
         given = {k: v for k, v in own.items() if v} | options
         _refuse(given, f"a {prefix}... model", known=_options(loader))
-        return loader(name if prefix in name else checkpoint_name(Path(name)), source, device=where, precision=precision, **given)
+        return loader(name if name in MODELS else label, source, device=where, precision=precision, **given)
     if trust_remote_code:
         raise UserError(f"{name}: trust_remote_code is for hf: and st: models; nothing of this one is run")
     if found is not None and not isinstance(found, ModelEntry):
@@ -79,9 +82,7 @@ def load_model(
         raise UserError(f"{name} is a file here and has no revisions")
     path = Path(weights or name) if found is None else find_weights(name, found, weights, revision)
     given = dict(found.options) if found else {}
-    return _read_checkpoint(
-        name if found else checkpoint_name(Path(name)), path, found.family if found else None, where, precision, given | options
-    )
+    return _read_checkpoint(label, path, found.family if found else None, where, precision, given | options)
 
 
 def _resolved(name: str, weights: str | Path | None) -> object:

@@ -10,7 +10,7 @@ import numpy as np
 _WORD = re.compile(r"\S+")
 
 
-def _words(text: str) -> np.ndarray:
+def word_spans(text: str) -> np.ndarray:
     """Start and end [n, 2] of the parts of ``text`` between white space."""
     return np.array([match.span() for match in _WORD.finditer(text)], dtype=np.int64).reshape(-1, 2)
 
@@ -33,7 +33,7 @@ def original_spans(spans: np.ndarray, cleaned: str, text: str, clean: Callable[[
     """
     if cleaned == text or not len(spans):
         return spans
-    theirs, ours = _words(cleaned), _words(text)
+    theirs, ours = word_spans(cleaned), word_spans(text)
     if len(theirs) != len(ours):
         kept = [bool(clean(text[start:end]).strip()) for start, end in ours]
         ours = ours[np.array(kept, dtype=bool)]

@@ -20,9 +20,7 @@ def unknown_model(name: str) -> UserError:
             f"hf:{name} (transformers), openclip:hf-hub:{name} (open_clip) or st:{name} (sentence-transformers)"
         )
     if "/" in name or Path(name).suffix in (".pt", ".bin", ".safetensors", ".pth"):
-        return UserError(
-            f"{name}: no such file; pass a checkpoint, a model folder, or a name that `clipbias models` lists"
-        )
+        return UserError(f"{name}: no such file; pass a checkpoint, a model folder, or a name of `clipbias models`")
     try:
         MODELS[name]
     except UserError as error:

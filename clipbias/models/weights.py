@@ -1,4 +1,4 @@
-"""Finding a named model's file: given, packaged, in the user's folder, in the hub's cache, or downloaded; and checked."""
+"""Finding a named model's file (given, packaged, in the user's folder, cached or downloaded), and checking it."""
 
 from __future__ import annotations
 

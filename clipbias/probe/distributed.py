@@ -22,7 +22,8 @@ from torch import Tensor
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.images import LazyImages
 from clipbias.errors import UserError
-from clipbias.models.encoder import ClipEncoder, Encoder
+from clipbias.models.clip_encoder import ClipEncoder
+from clipbias.models.encoder import Encoder
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -101,7 +101,8 @@ def test_debias_reads_both_ways_and_says_which(tmp_path, prefix, positions):
     saved = {"epoch": 3, "name": "x", "state_dict": custom, "optimizer": {"state": {}}, "scaler": {}}
     torch.save(saved, tmp_path / "d.pt")
     encoder = clipbias.load_model(str(tmp_path / "d.pt"), positions=positions)
-    assert (encoder.family, encoder.options) == ("debias", {"positions": positions})
+    want = {"positions": positions, "activation": "quickgelu"}
+    assert (encoder.family, encoder.options) == ("debias", want)
     base = state["positional_embedding"]
     # The official loader overwrites the saved table with the base one before use.
     check(encoder, state, 248, base if positions == "official" else torch.cat([base[:20], res[20:]]))

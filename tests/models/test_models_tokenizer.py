@@ -34,7 +34,11 @@ def test_ids_are_those_of_open_clip(text):
     assert clip_token_lists([text]) == [tuple(REFERENCE.encode(text))]
 
 
-@given(TEXTS)
+# Characters that one library's tables know and another's do not yet are left out.
+ASSIGNED = st.text(st.characters(exclude_categories=["Cn", "Co", "Cs"]), max_size=60)
+
+
+@given(st.one_of(ASSIGNED, st.lists(PARTS).map(" ".join)))
 @example("The “Z”.\nIt’s ‘here’ &amp; ﬁn ΟΔΟΣ")
 def test_hugging_faces_cleaning_gives_transformers_ids(text):
     assume(not any(word in text.lower() for word in SPECIAL))

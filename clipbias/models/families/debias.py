@@ -19,7 +19,7 @@ MODELS = {
     ),
     "debias-l14": ModelEntry(
         "debias", "ViT-L/14", 248, 768, "local", "debias_vitl_3e.pt",
-        note="unverified: no public address of this file is known, and its name is a guess; pass any file with --weights",
+        note="unverified: no public address is known and the file name is a guess; pass any file with --weights",
     ),
 }  # fmt: skip
 _BASE, _RES = "text.positional_embedding", "text.positional_embedding_res"

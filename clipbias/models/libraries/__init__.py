@@ -1,8 +1,8 @@
 """Models of other libraries: open_clip's, transformers', sentence-transformers'; one reader and one text tower each.
 
-Their folders come from strangers. A configuration file never decides a keyword argument of a library: `folder.py` reads
-it through a list of fields with types and hands on nothing else, and ``trust_remote_code`` is False in every call unless
-the user gives it on the command line.
+Their folders come from strangers. A configuration file never decides a keyword argument of a library: `folder.py`
+reads it through a list of fields with types and hands on nothing else, and ``trust_remote_code`` is False in every call
+unless the user gives it on the command line.
 """
 
 from __future__ import annotations

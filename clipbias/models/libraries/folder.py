@@ -95,7 +95,7 @@ VOCABULARIES = (
 )  # fmt: skip
 
 
-def _without_code(content: Mapping[str, Any], where: object) -> None:
+def without_code(content: Mapping[str, Any], where: object) -> None:
     """Refuse a file that names code to run.
 
     Raises:
@@ -116,7 +116,7 @@ def transformers_config(content: Mapping[str, Any], where: object, kinds: Collec
     """
     from transformers import CONFIG_MAPPING
 
-    _without_code(content, where)
+    without_code(content, where)
     kind = content.get("model_type")
     if not isinstance(kind, str) or kind not in kinds:
         raise UserError(f"{where}: model_type {str(kind)[:_IN_LINE]!r} is not one of {', '.join(sorted(kinds))}")
@@ -168,7 +168,7 @@ def _token(value: object, where: str) -> object:
 def _tokenizer_settings(path: Path) -> dict[str, Any]:
     """The fields of a ``tokenizer_config.json`` that decide ids."""
     content = read_config(path)
-    _without_code(content, path)
+    without_code(content, path)
     kept: dict[str, Any] = {}
     for field in _IDS:
         value = content.get(field)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from clipbias.errors import UserError
 from clipbias.models.checkpoint import read_tensors, state_fingerprint
-from clipbias.models.encoder import ClipEncoder
+from clipbias.models.clip_encoder import ClipEncoder
 from clipbias.models.hub import hub_file, quiet, split_revision
 from clipbias.models.libraries.folder import checked
 from clipbias.models.libraries.openclip_config import CONFIG, Folder, Model, Preprocess, arguments, read_folder_config

@@ -1,0 +1,86 @@
+"""Small models of transformers with random weights, written as its own model folders, for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from hub_clip import clip_tokenizer
+
+WORDS = ["a dog sits on a bench.", "Two birds over a lake, and a CAT!", "the old red car - by the road", "12.5 m, it's"]
+_SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+_VISION = _SIZES | {"image_size": 24, "patch_size": 8}
+KINDS = ("clip", "siglip", "siglip2", "metaclip_2", "altclip", "chinese_clip")
+
+
+def _unigram(special: tuple[str, ...], ending: str, start: str = "") -> Any:
+    """A sentencepiece-like tokenizer over `WORDS`."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+
+    inner = Tokenizer(models.Unigram())
+    inner.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=120, special_tokens=list(special), unk_token="<unk>", show_progress=False
+    )
+    inner.train_from_iterator([w for text in WORDS for w in (text, text.lower())], trainer)
+    around = [(token, special.index(token)) for token in (start, ending) if token]
+    inner.post_processor = processors.TemplateProcessing(single=f"{start} $A {ending}".strip(), special_tokens=around)
+    return inner
+
+
+def _tokenizer(kind: str) -> tuple[Any, int]:
+    from transformers import PreTrainedTokenizerFast
+
+    if kind == "clip":
+        return clip_tokenizer(), 49_408
+    if kind in ("siglip", "siglip2"):
+        inner = _unigram(("<pad>", "</s>", "<unk>"), "</s>")
+        pad = "</s>" if kind == "siglip" else "<pad>"
+        made = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token=pad, eos_token="</s>", unk_token="<unk>")
+        return made, 200
+    inner = _unigram(("<s>", "<pad>", "</s>", "<unk>"), "</s>", "<s>")
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>",
+        cls_token="<s>", sep_token="</s>",
+    )  # fmt: skip
+    return made, 200
+
+
+def write_hub_folder(kind: str, folder: Path, context: int = 40) -> Any:
+    """Write a model folder of one of `KINDS`, as transformers writes it, and return the model."""
+    import transformers as t
+
+    tokenizer, vocabulary = _tokenizer(kind)
+    text = _SIZES | {"vocab_size": vocabulary, "max_position_embeddings": context}
+    square = {"size": {"height": 24, "width": 24}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    images: Any = t.CLIPImageProcessor(size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24})
+    if kind == "clip":
+        config: Any = t.CLIPConfig(text_config=text, vision_config=_VISION, projection_dim=16)
+    elif kind == "siglip":
+        config = t.SiglipConfig(text_config=text, vision_config=_VISION)
+        images = t.SiglipImageProcessor(**square)
+    elif kind == "siglip2":
+        vision = _SIZES | {"patch_size": 8, "num_patches": 16}
+        config = t.Siglip2Config(text_config=text, vision_config=vision)
+        images = t.Siglip2ImageProcessor(patch_size=8, max_num_patches=16)
+    elif kind == "metaclip_2":
+        text |= {"eos_token_id": 2, "bos_token_id": 0, "pad_token_id": 1}
+        config = t.MetaClip2Config(text_config=text, vision_config=_VISION, projection_dim=16)
+    elif kind == "altclip":
+        text |= {"max_position_embeddings": context + 2, "project_dim": 32, "pad_token_id": 1}
+        config = t.AltCLIPConfig(text_config=text, vision_config=_VISION, projection_dim=16)
+    else:
+        text |= {"pad_token_id": 1}
+        config = t.ChineseCLIPConfig(text_config=text, vision_config=_VISION, projection_dim=16)
+        images = t.ChineseCLIPImageProcessor(size={"height": 24, "width": 24}, do_center_crop=False)
+    torch.manual_seed(0)
+    model = t.MODEL_MAPPING[type(config)](config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    tokenizer.model_max_length = context
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    images.save_pretrained(folder)
+    return model
