@@ -6,7 +6,10 @@ import json
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import typer
 
 
 def plain(text: str) -> str:
@@ -57,6 +60,19 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
             progress.update(tasks[name], description=what, completed=done, total=total or None)  # type: ignore[arg-type]
 
         yield show
+
+
+def only_by_hand(context: typer.Context, name: str) -> None:
+    """Refuse an option that was not typed on the command line: no configuration and no environment may give it.
+
+    Raises:
+        UserError: it comes from elsewhere.
+    """
+    from clipbias.errors import UserError
+
+    source = context.get_parameter_source(name)
+    if source is None or source.name != "COMMANDLINE":
+        raise UserError(f"--{name.replace('_', '-')} counts only on the command line itself; it was set elsewhere")
 
 
 def pairs(settings: list[str] | None, option: str, reserved: Sequence[str] = ()) -> dict[str, Any]:

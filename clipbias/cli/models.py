@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from clipbias.models.encoder import Encoder
     from clipbias.models.entry import ModelEntry
 
 
@@ -15,10 +17,35 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def models(
-        name: Annotated[str | None, typer.Argument(help="One model, shown in full.")] = None,
-        as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+        context: typer.Context,
+        name: Annotated[str | None, typer.Argument(help="One model, shown in full; or: check MODEL.")] = None,
+        model: Annotated[str | None, typer.Argument(help="After check: the model to check.")] = None,
+        weights: Annotated[Path | None, typer.Option(help="For check: the model's checkpoint file.")] = None,
+        model_option: Annotated[list[str] | None, typer.Option(help="For check: an option, name=value.")] = None,
+        revision: Annotated[str | None, typer.Option(help="For check: commit or tag of a hub repository.")] = None,
+        trust_remote_code: Annotated[
+            bool, typer.Option("--trust-remote-code", help="For check: run the code of an hf: or st: repository.")
+        ] = False,
+        device: Annotated[str, typer.Option(help="For check: auto, cpu, cuda, mps.")] = "auto",
+        precision: Annotated[str, typer.Option(help="For check: fp32, bf16 or fp16.")] = "fp32",
+        as_json: Annotated[bool, typer.Option("--json", help="JSON output.")] = False,
     ) -> None:
-        """List the models that have a name, where their weights come from, and whether they are here."""
+        """List the registered models, show one, or check any model in a minute (models check MODEL)."""
+        if name == "check":
+            from clipbias.cli.console import only_by_hand, pairs
+            from clipbias.errors import UserError
+            from clipbias.models.loading import load_model
+
+            if model is None:
+                raise UserError("name the model to check: clipbias models check nano-debias")
+            if trust_remote_code:
+                only_by_hand(context, "trust_remote_code")
+            settings = pairs(model_option, "--model-option", ("name", "weights", "device", "precision"))
+            settings |= {"revision": revision} if revision else {}
+            _check(
+                load_model(model, weights, device, precision, trust_remote_code=trust_remote_code, **settings), as_json
+            )
+            return
         from rich.console import Console
         from rich.table import Table
 
@@ -47,6 +74,32 @@ def register(app: typer.Typer) -> None:
             "also: openclip:NAME/TAG, hf:OWNER/NAME, st:NAME, a path, or module:function; "
             "`clipbias models NAME` shows one in full"
         )
+
+
+def _check(encoder: Encoder, as_json: bool) -> None:
+    """Print the card of a model: what it is, and a line a check.
+
+    Raises:
+        CheckFailed: a check says no.
+    """
+    from dataclasses import asdict
+
+    from clipbias.cli.console import plain, print_json
+    from clipbias.models.check import check_model, describe, require_checked
+
+    head = describe(encoder)
+    if not as_json:
+        for key, value in head.items():
+            print(f"{key + ':':22} {plain(value)}")
+        print()
+    findings = []
+    for finding in check_model(encoder):
+        findings.append(finding)
+        if not as_json:
+            print(f"{finding.verdict:14} {finding.check}: {plain(finding.measured)}")
+    if as_json:
+        print_json({**head, "checks": [asdict(finding) for finding in findings]})
+    require_checked(findings)
 
 
 def _facts(entry: ModelEntry | object) -> dict[str, str | int]:

@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def probe(
+        context: typer.Context,
         names: Annotated[list[str] | None, typer.Argument(help="Probes, suites, TOML files, or all.")] = None,
         model: Annotated[
             list[str] | None, typer.Option("--model", "-m", help="A model; give it again for more.")
@@ -34,6 +35,10 @@ def register(app: typer.Typer) -> None:
         model_option: Annotated[
             list[str] | None, typer.Option(help="An option of the model's family, name=value, e.g. context=77.")
         ] = None,
+        revision: Annotated[str | None, typer.Option(help="Commit or tag of the model's hub repository.")] = None,
+        trust_remote_code: Annotated[
+            bool, typer.Option("--trust-remote-code", help="Run the Python code of an hf: or st: repository.")
+        ] = False,
         device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
         precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
         compile_: Annotated[
@@ -48,7 +53,7 @@ def register(app: typer.Typer) -> None:
         """Run probes on models and write their results."""
         from dataclasses import asdict, replace
 
-        from clipbias.cli.console import pairs, print_json, progress_bar
+        from clipbias.cli.console import only_by_hand, pairs, print_json, progress_bar
         from clipbias.cli.data import DATA_OPTIONS
         from clipbias.data.loading import DATASETS, default_dataset_name, load_dataset
         from clipbias.errors import NotApplicable, UserError
@@ -66,14 +71,21 @@ def register(app: typer.Typer) -> None:
                 listed = read_probe(path)
                 print(f"{listed.name:20} {listed.title}")
             return
+        if trust_remote_code:
+            only_by_hand(context, "trust_remote_code")
         if not names or not model:
             raise UserError("name a probe and a model: clipbias probe padding --model nano-longclip")
         if weights is not None and len(model) > 1:
             raise UserError("--weights belongs to one model; run the models one by one, or give paths as --model")
         probes = [(reference(name, p), p) for name in names for p in find_probes(name)]
         place = local_device(device)
-        settings = pairs(model_option, "--model-option", ("name", "weights", "device", "precision"))
-        encoders = [load_model(m, weights, place, precision, **settings) for m in model]
+        settings = pairs(
+            model_option, "--model-option", ("name", "weights", "device", "precision", "trust_remote_code")
+        )
+        settings |= {"revision": revision} if revision else {}
+        encoders = [
+            load_model(m, weights, place, precision, trust_remote_code=trust_remote_code, **settings) for m in model
+        ]
         if compile_:
             for encoder in encoders:
                 encoder.compile()

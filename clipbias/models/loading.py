@@ -59,6 +59,9 @@ def load_model(
     Raises:
         UserError: an unknown name or option, weights that are not here, a file that is not what it should be.
     """
+    if trust_remote_code is not True and trust_remote_code is not False:
+        # A text comes out of an option or a record, and those are not the user's word on it.
+        raise UserError(f"{name}: trust_remote_code is not an option of a model; give --trust-remote-code itself")
     where = choose_device(device)
     check_precision(precision, where)
     found = _resolved(name, weights)

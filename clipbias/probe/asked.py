@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.loading import load_dataset
@@ -22,9 +22,9 @@ def open_encoder(settings: Settings) -> Encoder:
     Raises:
         UserError: as `load_model`.
     """
-    encoder = load_model(
-        settings.model, settings.weights or None, settings.device, settings.precision, **settings.model_options
-    )
+    # A record may come from anybody: it cannot ask for code to be run (`load_model` wants a Python bool for that).
+    options: dict[str, Any] = dict(settings.model_options)
+    encoder = load_model(settings.model, settings.weights or None, settings.device, settings.precision, **options)
     if settings.compile:
         encoder.compile()
     return encoder

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from hub_models import write_hub_folder
 from openclip_folder import write_folder, write_siglip
 from tripwire import tripwire
 
@@ -163,3 +164,39 @@ def test_every_call_that_could_run_remote_code_says_no():
             assert name not in {"exec", "eval", "compile", "__import__"}, f"{file}:{call.lineno}"
         # open_clip reads a folder's settings itself there.
         assert name not in {"create_model_and_transforms", "create_model", "get_tokenizer"}, f"{file}:{call.lineno}"
+
+
+def test_only_the_command_line_itself_can_ask_for_remote_code(tmp_path, monkeypatch, capsys):
+    from clipbias.cli.app import main
+
+    write_hub_folder("clip", tmp_path / "model")
+    _evil(tmp_path / "model")
+    with pytest.raises(UserError, match="not an option of a model"):
+        clipbias.load_model(str(tmp_path / "model"), trust_remote_code="true")
+    config = tmp_path / "clipbias.toml"
+    config.write_text("[probe]\ntrust_remote_code = true\n")
+    run = ["probe", "padding", "--model", str(tmp_path / "model"), "--data", "scenes"]
+    with tripwire() as tripped:
+        for start in (["--config", str(config), *run], [*run, "--model-option", "trust_remote_code=true"], run):
+            monkeypatch.setattr("sys.argv", ["clipbias", *start])
+            with pytest.raises(SystemExit) as left:
+                main()
+            assert left.value.code == 2
+        monkeypatch.setenv("CLIPBIAS_PROBE_TRUST_REMOTE_CODE", "1")
+        with pytest.raises(SystemExit) as left:
+            main()
+        assert left.value.code == 2
+    assert tripped == [] and not (tmp_path / "model" / "ran").exists()
+    assert "auto_map" in capsys.readouterr().err
+
+
+def test_a_record_of_others_cannot_ask_for_remote_code(tmp_path):
+    from clipbias.probe.asked import open_encoder
+    from clipbias.results.settings import Settings
+
+    write_hub_folder("clip", tmp_path)
+    _evil(tmp_path)
+    asked = Settings(probe="padding", data="scenes", model=str(tmp_path), model_options={"trust_remote_code": "true"})
+    with tripwire() as tripped, pytest.raises(UserError, match="trust_remote_code"):
+        open_encoder(asked)
+    assert tripped == [] and not (tmp_path / "ran").exists()

@@ -44,11 +44,8 @@ class HubTokens:
             mode: open_clip's ``tokenizer_mode``: "clips" puts the class token last.
             strip_separator: open_clip's ``strip_sep_token``: the separator becomes 0.
         """
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        # Special words in a text are not special: fast tokenizers say it once, others in every call.
-        self._call: dict[str, Any] = {"verbose": False} if backend is not None else {"split_special_tokens": True}
-        if backend is not None:
-            backend.encode_special_tokens = True
+        # Fast tokenizers know each token's place in the text.
+        self._fast = getattr(tokenizer, "backend_tokenizer", None) is not None
         self.context_length = context_length
         self.tokenizer = tokenizer
         self._own_clean, self._cleaning, self._mode, self._strip = clean or str, cleaning, mode, strip_separator
@@ -92,7 +89,9 @@ class HubTokens:
         if not len(texts):
             return []
         cleaned = [self._clean(text) for text in texts]
-        return [tuple(row) for row in self.tokenizer(cleaned, add_special_tokens=False, **self._call).input_ids]
+        return [
+            tuple(row) for row in self.tokenizer(cleaned, add_special_tokens=False, split_special_tokens=True).input_ids
+        ]
 
     def spans(self, texts: Sequence[str]) -> list[np.ndarray]:
         """See `clipbias.models.tokenizer.Tokens.spans`."""
@@ -100,9 +99,10 @@ class HubTokens:
 
     def _spans(self, text: str) -> np.ndarray:
         cleaned = self._clean(text)
-        if "verbose" not in self._call:
+        if not self._fast:
             return self._spans_by_word(text, cleaned)
-        found = self.tokenizer(cleaned, add_special_tokens=False, return_offsets_mapping=True, **self._call)
+        plain = {"add_special_tokens": False, "split_special_tokens": True}
+        found = self.tokenizer(cleaned, return_offsets_mapping=True, **plain)
         places = np.array(found.offset_mapping, dtype=np.int64).reshape(-1, 2)
         return original_spans(places, cleaned, text, self._clean)
 
