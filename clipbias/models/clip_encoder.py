@@ -56,7 +56,9 @@ class ClipEncoder(TorchEncoder):
         self.tokens = tokens
         # Trimming is exact only where nothing behind EOT is seen and EOT is CLIP's.
         self.trims = isinstance(tokens, ClipTokens) and is_causal(module.text)
-        self.embed_dim = int(self.run(lambda part: module.encode_text(self.moved(part["ids"])), {"ids": tokens([""])}).shape[1])
+        self.embed_dim = int(
+            self.run(lambda part: module.encode_text(self.moved(part["ids"])), {"ids": tokens([""])}).shape[1]
+        )
 
     def _parts(self) -> dict[str, Any]:
         return {"images": self.transform.record() | {"paths": PATHS}, "tokens": self.tokens.record()}

@@ -145,4 +145,8 @@ class TorchEncoder(Encoder):
         """A batch on the device; the host does not wait for it."""
         if batch.device.type == self.device.type:
             return batch
-        return batch.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else batch.to(self.device)
+        return (
+            batch.pin_memory().to(self.device, non_blocking=True)
+            if self.device.type == "cuda"
+            else batch.to(self.device)
+        )

@@ -8,7 +8,7 @@ from fake_device import DEVICE, fake_device
 from PIL import Image
 
 from clipbias.models.build import build_clip
-from clipbias.models.encoder import ClipEncoder
+from clipbias.models.clip_encoder import ClipEncoder
 from clipbias.models.nano import NANO_SHAPE
 from clipbias.models.preprocessing import clip_preprocessing
 from clipbias.models.tokenizer import ClipTokens
