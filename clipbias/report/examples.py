@@ -19,7 +19,7 @@ from clipbias.probe.spec import Condition, parse_probe
 from clipbias.results.folder import Finished, ranks
 from clipbias.stats.ties import credit
 
-PER_PROBE = 3
+PER_PROBE = 8
 _SIDE = 192
 
 
@@ -36,8 +36,10 @@ class Seen:
 
 @dataclass(frozen=True)
 class Example:
-    """One caption before and after a perturbation; ``image`` is a data URI."""
+    """One caption before and after a perturbation; ``image`` is a data URI, ``query`` the caption's index."""
 
+    data: str
+    query: int
     probe: str
     title: str
     condition: str
@@ -47,7 +49,7 @@ class Example:
     models: tuple[Seen, ...]
 
 
-def find_examples(runs: Sequence[Finished]) -> list[Example]:
+def find_examples(runs: Sequence[Finished], per_probe: int = PER_PROBE) -> list[Example]:
     """For each probe and data set, the captions whose image fell furthest, over all models that ran it.
 
     The condition is the one that lost most T2I R@1; a caption's fall is the mean over models of log(rank after /
@@ -66,7 +68,7 @@ def find_examples(runs: Sequence[Finished]) -> list[Example]:
             datasets[key] = _same_data(*key)
         dataset = datasets[key]
         if dataset is not None:
-            out += _of_one_probe(dataset, spec, group)
+            out += _of_one_probe(dataset, name, spec, group, per_probe)
     return out
 
 
@@ -79,7 +81,9 @@ def _same_data(name: str, split: str, fingerprint: str) -> RetrievalDataset | No
     return dataset if dataset.fingerprint == fingerprint else None
 
 
-def _of_one_probe(dataset: RetrievalDataset, spec: str, runs: Sequence[Finished]) -> list[Example]:
+def _of_one_probe(
+    dataset: RetrievalDataset, name: str, spec: str, runs: Sequence[Finished], per_probe: int
+) -> list[Example]:
     try:
         probe = parse_probe(spec)
     except UserError:
@@ -111,9 +115,10 @@ def _of_one_probe(dataset: RetrievalDataset, spec: str, runs: Sequence[Finished]
         return []
     worst = min(drops, key=lambda c: (drops[c], c))
     furthest = falls[worst].sort_values(ascending=False, kind="stable")
-    chosen = furthest.index[furthest.to_numpy() > 0][:PER_PROBE]
+    chosen = furthest.index[furthest.to_numpy() > 0][:per_probe]
     return [
-        _example(dataset, probe.name, probe.title, probe.baseline, conditions, worst, int(q), tables) for q in chosen
+        _example(dataset, name, probe.name, probe.title, probe.baseline, conditions, worst, int(q), tables)
+        for q in chosen
     ]
 
 
@@ -131,6 +136,7 @@ def _sides(table: pd.DataFrame, baseline: str, condition: str) -> tuple[pd.DataF
 
 def _example(
     dataset: RetrievalDataset,
+    name: str,
     probe: str,
     title: str,
     baseline: str,
@@ -146,7 +152,7 @@ def _example(
         seen.append(Seen(model, first, second, float(one["cosine"].iloc[0]), float(two["cosine"].iloc[0])))
     before, after = (_text(dataset, conditions[c], query) for c in (baseline, condition))
     image = data_uri(dataset.load_image(int(dataset.caption_image[query])))
-    return Example(probe, title, condition, before, after, image, tuple(seen))
+    return Example(name, query, probe, title, condition, before, after, image, tuple(seen))
 
 
 def _text(dataset: RetrievalDataset, condition: Condition, query: int) -> str:
@@ -158,6 +164,19 @@ def _text(dataset: RetrievalDataset, condition: Condition, query: int) -> str:
         caption, known = dataset.captions[query], dataset.sentences
     sentences = tuple(known[query]) if known is not None else tuple(split_sentences(caption)) or (caption,)
     return " ".join(condition.apply(sentences) or sentences)
+
+
+def marked_change(before: str, after: str) -> tuple[list[list[object]], list[list[object]]]:
+    """Two texts cut into runs of words, each with whether it changed: [[0 or 1, text], ...] of each."""
+    from difflib import SequenceMatcher
+
+    old, new = before.split(), after.split()
+    sides: tuple[list[list[object]], list[list[object]]] = ([], [])
+    for kind, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        for side, words in zip(sides, (old[a:b], new[c:d]), strict=True):
+            if words:
+                side.append([int(kind != "equal"), " ".join(words)])
+    return sides
 
 
 def data_uri(image: Image.Image) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from clipbias.files import atomic_path
 
@@ -14,9 +17,36 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette without its yellow, which vanishes on white; told apart by colour-blind readers.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+PAGE_COLOURS = (*_COLOURS[:-1], "#8b8b8b")
+"""As the figures', with a grey that shows on light and on dark instead of black."""
 _MARKERS = "osD^vPX"
 _DASHES = ("-", "--", ":", "-.")
 COLUMN = 3.4  # inches, a column of a two-column paper
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One figure of the report.
+
+    Attributes:
+        stem: of its files.
+        caption: what is drawn, of which data, with which band.
+        table: the numbers it was drawn from.
+        kind: "padding", "drops", ...: what the page draws of the same numbers.
+        data: the data set; "" where there are several.
+        words: the caption without the data set.
+        axes: labels of x and y.
+        published: numbers from papers beside them; columns model, condition, value, source.
+    """
+
+    stem: str
+    caption: str
+    table: pd.DataFrame
+    kind: str = ""
+    data: str = ""
+    words: str = ""
+    axes: tuple[str, str] = ("", "")
+    published: pd.DataFrame | None = None
 
 
 def model_styles(models: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -41,9 +41,10 @@ def test_names_from_results_stay_text_everywhere(tmp_path):
     write_models(tmp_path / "results", HOSTILE)
     build_report([tmp_path / "results"], tmp_path / "out")
     page = (tmp_path / "out" / "index.html").read_text()
-    assert "<script>alert" not in page and page.count("<script>") == 1
+    assert "<script>alert" not in page and page.count("<script>") == 2
     assert "&lt;script&gt;alert(1)" in page
-    assert not re.search(r'(?:src|href)="(?!data:)', page)
+    links = set(re.findall(r'(?:src|href)="((?!data:|#)[^"]*)"', page))
+    assert links == {"https://arxiv.org/abs/2602.22419"}
     assert "<script>" not in (tmp_path / "out" / "leaderboard.md").read_text()
     for figure in (tmp_path / "out").glob("*.svg"):
         assert "<script>" not in figure.read_text()

@@ -1,0 +1,238 @@
+"""What the page shows and what its script works on, from runs and drawn figures."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from clipbias.report.display import condition_name, model_name
+from clipbias.report.examples import Example, marked_change
+from clipbias.report.page.board import COLUMNS, GROUPS, Cell, Column, Line, board_lines
+from clipbias.report.page.charts import (
+    COLUMNS as CHART_COLUMNS,
+)
+from clipbias.report.page.charts import Chart, page_charts
+from clipbias.report.page.findings import findings
+from clipbias.report.page.render import data_link, render_page
+from clipbias.report.style import PAGE_COLOURS, Drawn
+from clipbias.results.folder import Finished
+
+PROBES = ("drop-first", "first-only", "swap-1-4", "swap", "padding", "attention", "influence", "needle")
+"""What the page has a place for, in its order."""
+
+
+def build_page(
+    runs: Sequence[Finished],
+    drawn: Sequence[Drawn],
+    scalars: pd.DataFrame,
+    examples: Sequence[Example],
+    order: Sequence[str],
+    out: Path,
+    downloads: Sequence[tuple[str, str, str]] = (),
+) -> str:
+    """The page as text.
+
+    Args:
+        runs: as `load_runs` gives them.
+        drawn: the figures, whose SVG files lie in ``out``.
+        scalars: as `cards` gives them.
+        examples: for the caption browser.
+        order: of the models.
+        out: the report's folder.
+        downloads: name, kind and content of the files that the page offers.
+    """
+    lines = board_lines(runs, scalars, order)
+    data = sorted({one.run.data for one in runs})
+    charts = page_charts(drawn, lines, order)
+    facts = {
+        "data": data,
+        "models": [{"id": m, "name": model_name(m)} for m in order],
+        "board": [
+            {
+                "name": model_name(line.model), "model": line.model, "data": line.data, "context": line.context,
+                "cells": {key: {"v": round(cell.value, 3), "r": cell.rank} for key, cell in line.cells.items()},
+            }
+            for line in lines
+        ],
+        "low": [column.key for column in COLUMNS if column.better == "low"],
+        "columns": list(CHART_COLUMNS),
+        "charts": {c.key: {"spec": c.spec, "rows": c.rows, "probe": c.probe} for c in charts},
+        **_captions(examples),
+    }  # fmt: skip
+    context = {
+        "title": f"clipbias: {_several(data)}",
+        "heading": "How these models read long captions",
+        "models": [
+            {"id": m, "name": model_name(m), "colour": PAGE_COLOURS[i % len(PAGE_COLOURS)]} for i, m in enumerate(order)
+        ],
+        "data": [_data(runs, name, lines) for name in data],
+        "probes": [p for p in dict.fromkeys([*PROBES, *sorted({r.run.probe for r in runs})]) if p in _ran(runs)],
+        "missing": [p for p in dict.fromkeys(c.probe for c in COLUMNS) if p not in _ran(runs)],
+        "when": _when(runs),
+        "versions": _versions(runs),
+        "seeds": True,
+        "contents": _contents(),
+        "columns": [_column(c, lines) for c in COLUMNS],
+        "groups": [_group(g) for g in GROUPS],
+        "board": [_line(line, lines) for line in lines],
+        "charts": [_chart(c, drawn, out) for c in charts],
+        "examples": bool(examples),
+        "runs": _table(runs, order),
+        "software": _software(runs),
+        "bibtex": BIBTEX,
+        "downloads": [{"name": n, "href": data_link(text, kind), "words": n} for n, kind, text in downloads],
+    }
+    return render_page(context, facts)
+
+
+BIBTEX = """\
+@inproceedings{lavoie2026shortsighted,
+  title     = {CLIP Is Shortsighted: Paying Attention Beyond the First Sentence},
+  author    = {Lavoie and Mahmoud and Zaimi and Fansi Tchango and Waslander},
+  booktitle = {CVPR},
+  year      = {2026},
+  url       = {https://arxiv.org/abs/2602.22419},
+}
+@software{clipbias,
+  title   = {clipbias: retrieval evaluation and bias probing of image-text models on long captions},
+  author  = {{The clipbias authors}},
+  license = {MIT},
+}"""
+
+
+def _several(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names)} data sets"
+
+
+def _ran(runs: Sequence[Finished]) -> set[str]:
+    return {one.run.probe for one in runs}
+
+
+def _when(runs: Sequence[Finished]) -> str:
+    days = sorted({one.run.created[:10] for one in runs})
+    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+
+
+def _versions(runs: Sequence[Finished]) -> str:
+    """ "clipbias 1.0.0 on cpu"."""
+    versions = sorted({one.run.versions.get("clipbias", "") for one in runs} - {""})
+    devices = sorted({one.run.device for one in runs})
+    return f"clipbias {', '.join(versions) or '(version not recorded)'} on {', '.join(devices)}"
+
+
+def _software(runs: Sequence[Finished]) -> str:
+    """Versions and methods, where all runs agree; else that they do not."""
+    parts = []
+    for words, values in (
+        ("Intervals", {one.run.interval for one in runs}),
+        ("Precision", {one.run.precision for one in runs}),
+        ("Versions", {", ".join(f"{k} {v}" for k, v in one.run.versions.items()) for one in runs}),
+    ):
+        parts.append(f"{words}: {next(iter(values))}." if len(values) == 1 else f"{words}: differ between the runs.")
+    return " ".join(parts)
+
+
+def _data(runs: Sequence[Finished], name: str, lines: Sequence[Line]) -> dict[str, object]:
+    run = next(one.run for one in runs if one.run.data == name)
+    mine = [line for line in lines if line.data == name]
+    return {
+        "name": name, "images": f"{run.images:,}", "captions": f"{run.captions:,}", "protocol": run.protocol,
+        "findings": findings(mine, COLUMNS),
+    }  # fmt: skip
+
+
+def _contents() -> list[tuple[str, str]]:
+    return [
+        ("#findings", "Findings"),
+        ("#leaderboard", "Leaderboard"),
+        ("#charts", "Charts"),
+        ("#captions", "Captions"),
+        ("#runs", "Runs"),
+        ("#cite", "Cite and download"),
+    ]
+
+
+def _column(column: Column, lines: Sequence[Line]) -> dict[str, object]:
+    rankable = any(line.cells[column.key].rank for line in lines if column.key in line.cells)
+    return {"rankable": rankable, **column.__dict__}
+
+
+def _group(name: str) -> dict[str, object]:
+    mine = [c for c in COLUMNS if c.group == name]
+    return {"name": name, "all": len(mine), "open": len([c for c in mine if not c.folded])}
+
+
+def _line(line: Line, lines: Sequence[Line]) -> dict[str, object]:
+    cells = [_cell(column, line.cells.get(column.key), lines) for column in COLUMNS]
+    return {**line.__dict__, "name": model_name(line.model), "cells": cells}
+
+
+def _cell(column: Column, cell: Cell | None, lines: Sequence[Line]) -> dict[str, object]:
+    """A cell's texts and the width of its bar, in percent of the column's largest number."""
+    known = {
+        "folded": column.folded, "probe": column.probe, "kind": "" if column.better == "high" else "loss",
+        "label": f"{column.group}: {column.title}" + (f", {column.unit}" if column.unit else ""),
+    }  # fmt: skip
+    if cell is None:
+        return {**known, "text": ""}
+    largest = max(abs(line.cells[column.key].value) for line in lines if column.key in line.cells)
+    scale = 100.0 if column.unit == "%" else largest or 1.0
+    sign = "+" if column.delta else ""
+    between = "" if cell.low is None or cell.high is None else f"{cell.low:{sign}.1f} to {cell.high:{sign}.1f}"
+    width = round(min(100.0, 100 * abs(cell.value) / scale), 1)
+    minus = str.maketrans("-", "\u2212")
+    text = f"{cell.value:{sign}.1f}".translate(minus)
+    return {**known, "text": text, "interval": between.translate(minus), "width": width}
+
+
+def _chart(chart: Chart, drawn: Sequence[Drawn], out: Path) -> dict[str, object]:
+    statics = []
+    for one in drawn:
+        if one.stem in chart.static.values():
+            image = base64.b64encode((out / f"{one.stem}.svg").read_bytes()).decode()
+            csv = data_link((out / f"{one.stem}.csv").read_text("utf-8"), "text/csv")
+            statics.append({"data": one.data, "stem": one.stem, "image": image, "csv": csv, "caption": one.caption})
+    return {
+        "key": chart.key, "title": chart.title, "caption": chart.caption, "probe": chart.probe,
+        "measured": bool(chart.rows), "statics": statics,
+    }  # fmt: skip
+
+
+def _captions(examples: Sequence[Example]) -> dict[str, object]:
+    """The caption browser's facts; an image that several examples share is there once."""
+    images: dict[str, int] = {}
+    out = []
+    for one in examples:
+        before, after = marked_change(one.before, one.after)
+        out.append({
+            "data": one.data, "title": one.title, "condition": condition_name(one.condition),
+            "image": images.setdefault(one.image, len(images)), "before": before, "after": after,
+            "ranks": [[seen.model, _rank(seen.rank), _rank(seen.rank_after)] for seen in one.models],
+        })  # fmt: skip
+    return {"images": list(images), "examples": out}
+
+
+def _rank(rank: object) -> float | int:
+    """A rank, a half where two candidates tie for it."""
+    number = round(float(str(rank)), 1)
+    return int(number) if number.is_integer() else number
+
+
+def _table(runs: Sequence[Finished], order: Sequence[str]) -> list[dict[str, object]]:
+    """What was run, a line per model and data set."""
+    groups: dict[tuple[int, str], list[Finished]] = {}
+    for one in runs:
+        groups.setdefault((list(order).index(one.run.model), one.run.data), []).append(one)
+    return [
+        {
+            "model": model_name(mine[0].run.model), "protocol": mine[0].run.protocol,
+            "probes": [one.run.probe for one in mine], "fingerprint": mine[0].run.fingerprint,
+            "device": ", ".join(sorted({one.run.device for one in mine})),
+            "seed": ", ".join(sorted({str(one.run.seed) for one in mine})),
+            "commands": list(dict.fromkeys(one.run.command for one in mine)),
+        }
+        for _, mine in sorted(groups.items(), key=lambda item: item[0])
+    ]  # fmt: skip

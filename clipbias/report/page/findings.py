@@ -1,0 +1,118 @@
+"""What the results say, in three sentences; each is decided by tests on the same queries, none is stronger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clipbias.report.display import model_name
+from clipbias.report.page.board import Cell, Column, Line
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A question, its answer in words, and how sure it is."""
+
+    question: str
+    answer: str
+    doubt: str
+
+
+def findings(lines: Sequence[Line], columns: Sequence[Column]) -> list[Finding]:
+    """Which model retrieves best, which relies least on the first sentence, and what order or padding costs.
+
+    Args:
+        lines: one data set's.
+        columns: the leaderboard's, by whose rank sets models are called better or worse.
+    """
+    by_key = {column.key: column for column in columns}
+    out = []
+    if answer := _best(lines):
+        out.append(answer)
+    if answer := _losses(
+        lines, by_key["drop"], "Which model relies on the first sentence?", "without the first sentence"
+    ):
+        out.append(answer)
+    for key, question, words in (
+        ("swap", "Does the order of sentences matter?", "with the first sentence in fourth place"),
+        ("pad5", "Does padding matter?", "behind five padding sentences"),
+    ):
+        if len(out) < 3 and (answer := _losses(lines, by_key[key], question, words)):
+            out.append(answer)
+    return out
+
+
+def percent(cell: Cell, sign: str = "") -> str:
+    """A cell with its interval: "66.3% (63.4 to 69.2)", or in points with its sign."""
+    return f"{cell.value:{sign}.1f}{'' if sign else '%'}{_ends(cell, sign)}"
+
+
+def _ends(cell: Cell, sign: str = "") -> str:
+    if cell.low is None or cell.high is None:
+        return ""
+    return f" ({cell.low:{sign}.1f} to {cell.high:{sign}.1f})"
+
+
+def _edge(line: Line, key: str) -> tuple[int, int]:
+    """The best and the worst rank that the data allow; (1, 0) where nothing was tested."""
+    text = line.cells[key].rank
+    if not text:
+        return 1, 0
+    ends = [int(part) for part in text.split("–")]
+    return ends[0], ends[-1]
+
+
+def _several(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _best(lines: Sequence[Line]) -> Finding | None:
+    mine = [line for line in lines if "t1" in line.cells]
+    if not mine:
+        return None
+    top = max(mine, key=lambda line: line.cells["t1"].value)
+    answer = f"{model_name(top.model)} finds the right image for {percent(top.cells['t1'])} of whole captions"
+    if len(mine) == 1:
+        return Finding("How well does it retrieve?", answer + ".", "One model: nothing to compare it with.")
+    shared = [model_name(line.model) for line in mine if line is not top and _edge(line, "t1")[0] == 1]
+    worse = len(mine) - 1 - len(shared)
+    answer += ", the highest of " + str(len(mine)) + " models."
+    if not top.cells["t1"].rank:
+        doubt = "The models did not run the same queries; the difference was not tested."
+    elif shared:
+        doubt = f"Not significantly better than {_several(shared)}."
+        if worse:
+            doubt += f" The other {worse if worse > 1 else 'one'} {'are' if worse > 1 else 'is'} significantly worse."
+    else:
+        doubt = "Significantly better than every other model."
+    return Finding("Which model retrieves best?", answer, doubt)
+
+
+def _losses(lines: Sequence[Line], column: Column, question: str, words: str) -> Finding | None:
+    key = column.key
+    mine = [line for line in lines if key in line.cells]
+    if not mine:
+        return None
+    least = max(mine, key=lambda line: line.cells[key].value)
+    most = min(mine, key=lambda line: line.cells[key].value)
+    sure = [line for line in mine if (high := line.cells[key].high) is not None and high < 0]
+    if len(mine) == 1:
+        sure_words = "The interval excludes no change." if sure else "The interval includes no change."
+        answer = f"{model_name(most.model)} changes by {percent(most.cells[key], '+')} points {words}."
+        return Finding(question, answer, sure_words)
+    answer = (
+        f"{words[0].upper()}{words[1:]}, {model_name(most.model)} changes most, by {percent(most.cells[key], '+')} "
+        f"points of R@1; {model_name(least.model)} least, by {percent(least.cells[key], '+')}."
+    )
+    count = "Every model" if len(sure) == len(mine) else f"{len(sure)} of {len(mine)} models"
+    doubt = f"{count} {'loses' if len(sure) in (1, len(mine)) else 'lose'} significantly."
+    best, worst = _edge(most, key)
+    if not worst:
+        return Finding(question, answer, doubt + " The models did not run the same queries and were not compared.")
+    if best > _edge(least, key)[1]:
+        doubt += f" {model_name(least.model)} loses significantly less than {model_name(most.model)}"
+        alike = [model_name(line.model) for line in mine if line is not least and _edge(line, key)[0] == 1]
+        doubt += f", not significantly less than {_several(alike)}." if alike else " and than every other model."
+    else:
+        doubt += f" {model_name(least.model)} and {model_name(most.model)} do not differ significantly."
+    return Finding(question, answer, doubt)
