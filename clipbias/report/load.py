@@ -30,11 +30,6 @@ def all_rows(runs: Sequence[Finished]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def model_order(rows: pd.DataFrame) -> list[str]:
-    """Models in the order of the report: names sorted, whatever order they were run in."""
-    return sorted(rows["model"].unique())
-
-
 def published_drops(data: str) -> pd.DataFrame:
     """Published changes of T2I R@1 in points on a data set, for models that are registered.
 

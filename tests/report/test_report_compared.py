@@ -63,7 +63,7 @@ def test_examples_are_the_captions_that_fell_furthest(tmp_path):
     dataset = load_dataset("scenes")
     encoder = clipbias.load_model("nano-longclip")
     folder = run_probe(Session(encoder, dataset), find_probes("drop-first")[0], tmp_path)
-    examples = find_examples(load_runs([tmp_path]))
+    examples = find_examples(load_runs([tmp_path]), 3)
     queries = read_queries(folder).query("direction == 't2i'")
     queries = queries.assign(rank=ranks(queries)).pivot(index="query", columns="condition", values="rank")
     fall = np.log(queries["drop-first"] / queries["full"])

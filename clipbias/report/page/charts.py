@@ -100,8 +100,8 @@ def page_charts(drawn: Sequence[Drawn], lines: Sequence[Line], order: Sequence[s
         Chart(
             "reliance", "Recall against reliance on the first sentence",
             "Each mark is a model, each bar its 95% interval over queries. Right: more captions find their image. "
-            "Down: less of that is lost without the first sentence; how much a model without the bias would lose depends on "
-            "what the first sentence tells.",
+            "Down: less of that is lost without the first sentence; how much a model without the bias would lose "
+            "depends on what the first sentence tells.",
             scatter(names, colours), scatter_rows(lines), "drop-first", {},
         )
     ]  # fmt: skip
