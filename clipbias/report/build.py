@@ -207,14 +207,14 @@ _BY_SENTENCE = (
     (
         "influence_by_sentence",
         "influence-by-sentence",
-        "Share of absolute influence on the similarity with the caption's image by sentence, apart for captions of each "
-        "number of sentences; dotted in the static figure: the share of tokens. Influence: how much leaving out one token "
-        f"changes the cosine; {_QUERIES}.",
+        "Share of absolute influence on the similarity with the caption's image by sentence, apart for captions "
+        "of each number of sentences; dotted in the static figure: the share of tokens. Influence: how much leaving "
+        f"out one token changes the cosine; {_QUERIES}.",
     ),
     (
         "attention_by_sentence",
         "attention-by-sentence",
-        "Attention of the pooled token by sentence, apart for captions of each number of sentences; dotted in the static "
-        f"figure: the share of tokens. Mean over layers, heads and captions; {_QUERIES}.",
+        "Attention of the pooled token by sentence, apart for captions of each number of sentences; dotted in the "
+        f"static figure: the share of tokens. Mean over layers, heads and captions; {_QUERIES}.",
     ),
 )

@@ -50,10 +50,11 @@ def chart_rows(table: pd.DataFrame, value: str = "value") -> list[list[object]]:
     out: list[list[object]] = []
     for line in table.to_dict("records"):
         middle, ends = _round(line[value]), [_round(line[low]), _round(line[high])]
+        panel = line.get("layer", line.get("sentences"))
         words = "" if None in ends else f"{ends[0]:.1f} to {ends[1]:.1f}"
         out.append([
             line["data"], line["model"], model_name(str(line["model"])), _round(line.get("x")),
-            condition_name(str(line.get("condition", ""))), line.get("layer", line.get("sentences")), middle, *ends, int(line["n"]), words,
+            condition_name(str(line.get("condition", ""))), panel, middle, *ends, int(line["n"]), words,
         ])  # fmt: skip
     return out
 
