@@ -14,16 +14,19 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def report(
         out: Annotated[Path, typer.Option(help="Where the report is written.")] = Path("figures"),
-        results: Annotated[list[Path] | None, typer.Option(help="Results folders; again for more.")] = None,
+        results: Annotated[list[Path] | None, typer.Option(help="Results folders; repeatable.")] = None,
+        order: Annotated[list[str] | None, typer.Option(help="A model to show first; repeatable.")] = None,
+        examples: Annotated[int, typer.Option(min=0, help="Captions per probe in the page's browser.")] = 8,
     ) -> None:
         """Write the figures, the leaderboard and index.html from all results found."""
         from clipbias.report.build import build_report
 
-        drawn = build_report(results or [Path("results")], out)
+        drawn = build_report(results or [Path("results")], out, order or [], examples)
         for figure in drawn:
             print(f"{out / figure.stem}.png, .svg, .pdf, .csv")
         print(f"{out / 'cards.md'}, .csv")
         print(f"{out / 'leaderboard.md'}, .csv, .tex\n{out / 'index.html'}")
+        print(f"next: open {out / 'index.html'} in a browser, or `clipbias compare MODEL MODEL` for a paired test")
 
     @app.command()
     def card(
