@@ -3,7 +3,7 @@
 python benchmarks/report_size.py
 
 The results are made up (ranks at random, no model is run) in the sizes that the retrieval probes of the `full` suite
-leave on the embedded scenes, so that examples with their images are drawn as well.
+leave on the built-in scenes, so that examples with their images are drawn as well.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""clipbias: measure how image-text models read long captions, and mend what they read badly."""
+"""clipbias: measure how image-text models read long captions, and fix what they read badly."""
 
 from __future__ import annotations
 

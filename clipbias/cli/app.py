@@ -19,7 +19,7 @@ COMMANDS = (*_FIRST, *sorted(_FOUND - set(_FIRST)))
 
 app = typer.Typer(
     name="clipbias",
-    help="Measure how image-text models read long captions, and mend what they read badly.",
+    help="Measure how image-text models read long captions, and fix what they read badly.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     # Every option can be set by the environment too: CLIPBIAS_PROBE_OUT is --out of `clipbias probe`.

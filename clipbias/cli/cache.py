@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="cache")
 
     @group.command()
-    def info(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+    def info(as_json: Annotated[bool, typer.Option("--json", help="JSON output.")] = False) -> None:
         """Say where the cache lies, and how much each model keeps in it."""
         from collections import Counter
         from contextlib import suppress

@@ -19,7 +19,7 @@ def plain(text: str) -> str:
 
 
 def print_json(value: object) -> None:
-    """A value for programs, on stdout."""
+    """A value as JSON, on stdout."""
     print(json.dumps(value, ensure_ascii=False, indent=1))
 
 

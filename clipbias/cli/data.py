@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="data")
 
     @group.command("list")
-    def list_(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+    def list_(as_json: Annotated[bool, typer.Option("--json", help="JSON output.")] = False) -> None:
         """List the data sets that have a name, their licences, and where they are."""
         from rich.console import Console
         from rich.table import Table
@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
         split: Annotated[str | None, typer.Option(help="Which part of it.")] = None,
         images: Annotated[bool, typer.Option(help="Decode every image.")] = True,
         option: Annotated[list[str] | None, typer.Option(help="An option of the reader, name=value.")] = None,
-        as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="JSON output.")] = False,
     ) -> None:
         """Compare what lies on disk with what the protocol used; exit code 1 where it differs."""
         from dataclasses import asdict
@@ -94,7 +94,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Download what is free of a data set, checked and unpacked; say what to do for the rest.
 
-        A cut download goes on with the same command.
+        An interrupted download resumes with the same command.
         """
         import os
 

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
         out: Annotated[Path, typer.Option(help="Where the report is written.")] = Path("figures"),
         device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     ) -> None:
-        """Probe the small models that ship, on the embedded scenes, and write the report; about a minute."""
+        """Probe the small models that ship, on the built-in scenes, and write the report; about a minute."""
         from clipbias.cli.console import progress_bar
         from clipbias.data.loading import load_dataset
         from clipbias.models.loading import load_model
@@ -87,7 +87,7 @@ def summary(rows: dict[str, list[Row]]) -> str:
 
 
 def _verdicts(found: dict[tuple[str, str, str], Row]) -> list[str]:
-    """What the numbers say of the mend, in words; each sentence is decided by the rows."""
+    """What the numbers say of the fix, in words; each sentence is decided by the rows."""
     out = []
     for probe, words in (
         ("drop-first", "without the first sentence"),

@@ -8,9 +8,7 @@ from typing import Annotated
 
 import typer
 
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="A recipe setting, e.g. --set lr=1e-5; give it again for more.")
-]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="A recipe setting, e.g. --set lr=1e-5; repeatable.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -102,7 +100,7 @@ def pretrain_nano_command(
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
 ) -> None:
-    """Train nano-clip from scratch on the short captions of the embedded scenes."""
+    """Train nano-clip from scratch on the short captions of the built-in scenes."""
     from clipbias.cli.console import pairs, progress_bar
     from clipbias.finetune.export import export_run
     from clipbias.finetune.recipes import PRETRAIN_NANO
@@ -168,7 +166,7 @@ def ablation_command(
     except ValueError as error:
         raise UserError(f"--seeds {seeds}: write whole numbers with commas between, e.g. 0,1,2") from error
     if data != "scenes" and not base:
-        raise UserError(f"--data {data} needs --base: only the embedded scenes can train a base of their own")
+        raise UserError(f"--data {data} needs --base: only the built-in scenes can train a base of their own")
     changes = pairs(settings, "--set")
     recipes = {name: recipe_called(name) for name in GRID}
     if base:

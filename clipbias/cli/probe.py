@@ -21,9 +21,7 @@ def register(app: typer.Typer) -> None:
     def probe(
         context: typer.Context,
         names: Annotated[list[str] | None, typer.Argument(help="Probes, suites, TOML files, or all.")] = None,
-        model: Annotated[
-            list[str] | None, typer.Option("--model", "-m", help="A model; give it again for more.")
-        ] = None,
+        model: Annotated[list[str] | None, typer.Option("--model", "-m", help="A model; repeatable.")] = None,
         data: Annotated[
             str | None, typer.Option(help="A data set; default: DOCCI where configured, else scenes.")
         ] = None,
@@ -47,7 +45,7 @@ def register(app: typer.Typer) -> None:
         seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
         out: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
         cache: Annotated[bool, typer.Option(help="Keep features, and use those kept (clipbias cache).")] = True,
-        as_json: Annotated[bool, typer.Option("--json", help="Rows for programs.")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="Rows as JSON.")] = False,
         list_: Annotated[bool, typer.Option("--list", help="List the probes.")] = False,
     ) -> None:
         """Run probes on models and write their results."""

@@ -30,8 +30,8 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def card(
-        results: Annotated[list[Path] | None, typer.Option(help="Results folders; again for more.")] = None,
-        as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+        results: Annotated[list[Path] | None, typer.Option(help="Results folders; repeatable.")] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="JSON output.")] = False,
     ) -> None:
         """Print each model's bias in five numbers, from the probes that were run."""
         from clipbias.cli.console import print_json

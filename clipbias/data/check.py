@@ -56,7 +56,7 @@ def check_dataset(
     findings.append(_caption_finding("captions that occur twice", twice, dataset))
     # What a UTF-8 text looks like after it was read as Latin-1 or had letters replaced.
     damaged = [i for i, text in enumerate(captions) if any(mark in text for mark in ("\ufffd", "Ã©", "â€"))]
-    findings.append(_caption_finding("captions with damaged letters", damaged, dataset))
+    findings.append(_caption_finding("captions with encoding errors", damaged, dataset))
     without = np.setdiff1d(np.arange(len(dataset.image_names)), dataset.caption_image)
     names = tuple(dataset.image_names[i] for i in without[:_EXAMPLES])
     findings.append(Finding("images without a caption", f"{len(without):,}", "0", len(without) == 0, names))

@@ -182,7 +182,7 @@ def _download(source: Source, part: Path, progress: Progress, attempts: int, wai
         failed += 1
         if failed >= attempts:
             raise UserError(
-                f"{source.url}: {reason}, {attempts} times in a row; what has come is kept, the same command goes on"
+                f"{source.url}: {reason}, {attempts} times in a row; what has come is kept, the same command resumes"
             )
         time.sleep(wait * 2 ** (failed - 1))
 

@@ -1,4 +1,4 @@
-"""The embedded data set `scenes` as a `RetrievalDataset`."""
+"""The built-in data set `scenes` as a `RetrievalDataset`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class _ShortCaptions(Sequence[str]):
 
 
 def load_scenes(root: object = None, split: str | None = None, variant: int = 0) -> RetrievalDataset:
-    """The embedded world; nothing is read from disk, ``root`` must be absent.
+    """The built-in scenes; nothing is read from disk, ``root`` must be absent.
 
     Args:
         root: not used by this data set.
@@ -89,7 +89,7 @@ def load_scenes(root: object = None, split: str | None = None, variant: int = 0)
 
 SPEC = DatasetSpec(
     load_scenes,
-    title="the embedded world: generated pictures, each with a summary and 4 to 8 details",
+    title="the built-in scenes: generated pictures, each with a summary and 4 to 8 details",
     licence="as clipbias",
     default_split="test",
     counts={split: (count, count) for split, count in SPLITS.items()},

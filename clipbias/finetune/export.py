@@ -169,7 +169,7 @@ def export_run(
         recipe: what it was trained with.
         folder: the run's folder.
         command: makes it again.
-        data: name of the training data; models of the embedded world are stored small.
+        data: name of the training data; models of the built-in scenes are stored small.
         base: the model it started from; None where it was made from scratch.
         fingerprint: of the training data.
     """

@@ -15,7 +15,7 @@ DROP = replace(SAMPLE, name="drop", sample_sentences=False)
 LONGCLIP = replace(
     DROP, name="longclip", drop_summary=False, short_rule="first-stop", weight_long=1.0, weight_short=1.0
 )
-# The embedded scale: from scratch and small, so rates are those of small models, not of the paper.
+# The nano scale: from scratch and small, so rates are those of small models, not of the paper.
 PRETRAIN_NANO = Recipe(
     name="pretrain-nano",
     objective="clip",
@@ -36,7 +36,7 @@ RECIPES = {r.name: r for r in (DEBIAS, SAMPLE, DROP, LONGCLIP)}
 
 
 def nano(recipe: Recipe) -> Recipe:
-    """A recipe at the embedded scale: what it teaches is unchanged, size and rates are not."""
+    """A recipe at the nano scale: what it teaches is unchanged, size and rates are not."""
     return recipe.override(**NANO_SETTINGS)
 
 

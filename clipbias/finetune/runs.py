@@ -46,7 +46,7 @@ def _keep_seen_tokens(clip: CustomTextCLIP, maker: BatchMaker) -> None:
 
 
 def pretrain_nano(recipe: Recipe, out: Path, resume: bool = False, progress: Progress | None = None) -> TrainModel:
-    """Train a nano CLIP from scratch on the short captions of the embedded world (`clipbias.scenes.web_caption`).
+    """Train a nano CLIP from scratch on the short captions of the built-in scenes (`clipbias.scenes.web_caption`).
 
     Args:
         recipe: `recipes.PRETRAIN_NANO` or a variation.

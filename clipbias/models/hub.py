@@ -33,7 +33,7 @@ def hub_file(repository: str, file: str, revision: str | None = None) -> Path:
     """One file of a repository ``OWNER/NAME``.
 
     Raises:
-        UserError: it cannot be had; the line says why.
+        UserError: it is not available; the line says why.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
@@ -51,7 +51,7 @@ def hub_folder(repository: str, files: Sequence[str], revision: str | None = Non
     """A folder that holds those of ``files`` (names or patterns) that a repository has.
 
     Raises:
-        UserError: it cannot be had; the line says why.
+        UserError: it is not available; the line says why.
     """
     from huggingface_hub import snapshot_download
 

@@ -1,4 +1,4 @@
-"""The embedded world: seeded scene graphs, their images and their captions.
+"""The built-in scenes: seeded scene graphs, their images and their captions.
 
 Everything is a pure function of ``(split, index)``; nothing is stored. The random stream is
 ``random.Random(text).random()`` alone, which Python guarantees to be the same in every version.

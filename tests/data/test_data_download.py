@@ -156,7 +156,7 @@ def test_a_cut_connection_goes_on_where_it_stopped(site, tmp_path):
 def test_the_same_command_goes_on_after_it_gave_up(site, tmp_path):
     site.cuts = [1_000_000, 0, 0, 0]
     source = Source(site.url, "x", sha256=SHA)
-    with pytest.raises(UserError, match="3 times in a row; what has come is kept, the same command goes on"):
+    with pytest.raises(UserError, match="3 times in a row; what has come is kept, the same command resumes"):
         get(source, tmp_path)
     assert not (tmp_path / "x").exists() and (tmp_path / FOLDER / f"{source.key}.part").stat().st_size > 0
     site.cuts = []

@@ -220,7 +220,7 @@ def test_the_check_says_what_differs(folder):
     }
     assert not found["images"].fine and found["captions"].fine
     assert found["captions that occur twice"].found == "2"
-    assert not found["captions with damaged letters"].fine
+    assert not found["captions with encoding errors"].fine
     assert not found["images that cannot be read"].fine and "0.png" in found["images that cannot be read"].examples[0]
 
 

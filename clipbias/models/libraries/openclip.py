@@ -157,7 +157,7 @@ def load_openclip(
             "quickgelu" or "gelu".
 
     Raises:
-        UserError: no such model; weights or tokenizer that cannot be had; weights of another model.
+        UserError: no such model; weights or tokenizer that are not available; weights of another model.
     """
     if revision:
         if not source.startswith(HUB):

@@ -23,7 +23,7 @@ def open_clip_tokens(text: Text, folder: Path | None) -> Tokens:
         folder: where its tokenizer lies; None: in the repository that ``hf_tokenizer_name`` names.
 
     Raises:
-        UserError: it cannot be had, or its folder is refused.
+        UserError: it is not available, or its folder is refused.
     """
     settings = text.tokenizer_kwargs
     if not text.hf_tokenizer_name:

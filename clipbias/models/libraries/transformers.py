@@ -54,7 +54,7 @@ def load_transformers(
         lower: lower-case texts first; default: where the model was trained so (SigLIP 2).
 
     Raises:
-        UserError: it cannot be had, is refused, or has no such functions.
+        UserError: it is not available, is refused, or has no such functions.
     """
     folder, commit = _folder(source, revision, trust_remote_code)
     try:

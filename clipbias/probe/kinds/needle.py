@@ -1,4 +1,4 @@
-"""Position sensitivity on the embedded scenes: one fact, told right or wrong, in the k-th sentence.
+"""Position sensitivity on the built-in scenes: one fact, told right or wrong, in the k-th sentence.
 
 Two captions differ in one word, the colour of the ground, which the k-th sentence states; everything else a
 caption says of its scene stays. A model that reads the k-th sentence prefers the right one for the image.
@@ -69,7 +69,7 @@ def needle(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     forms have the same feature because the context ends before the needle, and ``needle_half_depth``.
 
     Raises:
-        UserError: the data are not the embedded scenes, whose truth is known.
+        UserError: the data are not the built-in scenes, whose truth is known.
     """
     dataset = session.dataset
     if dataset.name != "scenes":
