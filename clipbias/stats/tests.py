@@ -20,7 +20,9 @@ def sign_flip(values: np.ndarray, cluster: np.ndarray | None = None, seed: int =
     `DRAWS` random flips. With one query a cluster and hits or misses it is McNemar's exact test; unlike that, it
     keeps its level where a cluster has several queries. Values below 1e-15 are given as that (1e-300 for McNemar's).
     """
-    sums = totals(np.asarray(values, dtype=np.float64), numbered(cluster, len(values)))
+    sums = np.asarray(values, dtype=np.float64)
+    if cluster is not None:
+        sums = totals(sums, numbered(cluster, len(sums)))
     sums = sums[np.abs(sums) > 1e-9]
     if not len(sums):
         return 1.0

@@ -169,6 +169,7 @@ def test_curves_without_a_direction_become_figures(tmp_path):
 def test_the_committed_leaderboards_come_out_of_the_committed_results_to_the_byte(tmp_path):
     folder = Path(__file__).parents[2] / "leaderboards"
     build_report([folder / "results", folder / "ablation-scenes.csv"], tmp_path / "one")
+    # Where these differ, leaderboards/README.md says how the results and the tables are made again.
     for made, committed in (("leaderboard", "scenes"), ("cards", "scenes-cards")):
         for suffix in (".csv", ".md"):
             assert (tmp_path / "one" / (made + suffix)).read_bytes() == (folder / (committed + suffix)).read_bytes()

@@ -14,6 +14,7 @@ from clipbias.probe.ranking import CREDITS, DIRECTIONS, Ranking, decided_by_ties
 from clipbias.probe.session import Session, TextKey
 from clipbias.probe.spec import Condition, Probe
 from clipbias.results.record import QUERY_COLUMNS, Row
+from clipbias.stats.clusters import numbered
 from clipbias.stats.intervals import METHODS, difference, mean, proportion
 from clipbias.stats.tests import holm, sign_flip
 
@@ -114,6 +115,7 @@ def rows_from_queries(
             captions, part = parts[name, "t2i"], parts[name, direction]
             eligible = part["eligible"].to_numpy()
             truncated, lost = cut[name]
+            metrics = base if name == probe.baseline else per_query_metrics(_ranking(part))
             shared = {
                 "probe": probe.name,
                 "condition": name,
@@ -129,7 +131,7 @@ def rows_from_queries(
             for scope, chosen in (("eligible", eligible), ("all", np.ones_like(eligible))):
                 if chosen.any():
                     against = None if name == probe.baseline else base
-                    rows += _rows(shared, scope, chosen, _ranking(part), against, part["cluster"].to_numpy(), seed)
+                    rows += _rows(shared, scope, chosen, metrics, part, against, seed)
     return _corrected(rows)
 
 
@@ -143,16 +145,18 @@ def _rows(
     shared: dict[str, object],
     scope: str,
     chosen: np.ndarray,
-    ranking: Ranking,
+    metrics: dict[str, np.ndarray],
+    part: pd.DataFrame,
     base: dict[str, np.ndarray] | None,
-    cluster: np.ndarray,
     seed: int,
 ) -> list[Row]:
-    """One row per metric on the ``chosen`` [Q] queries; ``base``: the baseline's values, None for itself."""
-    images = cluster[chosen]
-    count = len(np.unique(images))
+    """One row per metric on the ``chosen`` [Q] of the queries ``part``; ``base``: the baseline's, None for itself."""
+    index = numbered(part["cluster"].to_numpy()[chosen], int(chosen.sum()))
+    equal = part["equal"].to_numpy()[chosen]
+    count = int(index.max()) + 1
+    images = None if count == len(index) else index  # each query its own image: nothing to sum over
     out = []
-    for metric, all_values in per_query_metrics(ranking).items():
+    for metric, all_values in metrics.items():
         values, credits = all_values[chosen], metric in CREDITS
         found = (proportion if credits else mean)(values, images)
         delta = None if base is None else values - base[metric][chosen]
@@ -174,9 +178,9 @@ def _rows(
             delta_high=change.high if change else None,
             p=sign_flip(delta, images, seed) if metric == "recall@1" and delta is not None else None,
             p_holm=None,
-            n=len(images),
+            n=len(index),
             clusters=count,
-            ties=int(decided_by_ties(metric, values, ranking.equal[chosen]).sum()),
+            ties=int(decided_by_ties(metric, values, equal).sum()),
         )
         out.append(row)
         if metric == "mean_rank":
