@@ -41,7 +41,7 @@ def main() -> None:
     table = pd.concat([part for name in names for part in queries(generator, given.images, name)])
     table = table.astype({"condition": "category", "direction": "category"})
     conditions = tuple(Condition(name, ()) for name in names)
-    probe = Probe("p", "", "", names[0], "", conditions, "")
+    probe = Probe("p", "", "", "", names[0], conditions, "")
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     began, cpu = time.perf_counter(), time.process_time()
     rows = len(rows_from_queries(probe, table, dict.fromkeys(names, (0.0, 0.0)), 0))
