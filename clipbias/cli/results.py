@@ -95,6 +95,30 @@ def register(app: typer.Typer) -> None:
             raise CheckFailed(f"{failed} of {len(checked)} run folders have faults")
 
     @group.command()
+    def build(
+        folders: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
+        out: Annotated[Path, typer.Option(help="Where the tables are written.")] = Path("leaderboards"),
+        name: Annotated[str, typer.Option(help="What they are called.")] = "scenes",
+    ) -> None:
+        """Check runs, and make the leaderboard's tables of them; nothing is written where one has a fault."""
+        from clipbias.errors import CheckFailed
+        from clipbias.report.boards import write_boards
+        from clipbias.rerun.check import check_folder
+        from clipbias.results.folder import load_runs
+
+        runs = load_runs(folders)
+        faults = 0
+        for one in runs:
+            checked = check_folder(one.folder)
+            if checked.faults:
+                _print_check(checked)
+                faults += 1
+        if faults:
+            raise CheckFailed(f"{faults} of {len(runs)} run folders have faults; no leaderboard was made")
+        for path in write_boards(runs, out, name):
+            print(path)
+
+    @group.command()
     def rm(
         folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
         yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,

@@ -70,6 +70,8 @@ class Published:
         address = self.source.removeprefix("https://").removeprefix("arxiv.org/abs/")
         if "arxiv.org" in self.source:
             return f"arXiv {address}, {self.place}"
+        if not self.source.startswith("https://"):
+            return f"{self.source}, {self.place}"
         site, owner, name = address.split("/")[:3]
         return f"{owner}/{name}{' model card' if site.startswith('hugging') else ''}, {self.place}"
 
