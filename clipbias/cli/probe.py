@@ -78,12 +78,9 @@ def register(app: typer.Typer) -> None:
         probes = [(reference(name, p), p) for name in names for p in find_probes(name)]
         place = local_device(device)
         settings = pairs(
-            model_option, "--model-option", ("name", "weights", "device", "precision", "trust_remote_code")
+            model_option, "--model-option", ("name", "weights", "device", "precision", "revision", "trust_remote_code")
         )
-        settings |= {"revision": revision} if revision else {}
-        encoders = [
-            load_model(m, weights, place, precision, trust_remote_code=trust_remote_code, **settings) for m in model
-        ]
+        encoders = [load_model(m, weights, place, precision, revision, trust_remote_code, **settings) for m in model]
         if compile_:
             for encoder in encoders:
                 encoder.compile()
@@ -96,6 +93,7 @@ def register(app: typer.Typer) -> None:
             model="",
             data=chosen,
             weights=str(weights or ""),
+            revision=revision or "",
             model_options=settings,
             root=str(root or ""),
             split=dataset.split if chosen in DATASETS else split or "",

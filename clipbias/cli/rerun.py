@@ -20,6 +20,9 @@ def register(app: typer.Typer) -> None:
         tolerance: Annotated[float, typer.Option(help="How far numbers may be apart.", min=0)] = 0.0025,
         out: Annotated[Path | None, typer.Option(help="Keep the new runs here; default: compare only.")] = None,
         cache: Annotated[bool, typer.Option(help="Use cached embeddings; default: compute all anew.")] = False,
+        trust_remote_code: Annotated[
+            bool, typer.Option("--trust-remote-code", help="Run the Python code of an hf: or st: repository.")
+        ] = False,
         as_json: Annotated[bool, typer.Option("--json", help="JSON output.")] = False,
     ) -> None:
         """Run finished runs again and compare: same fingerprints and rows, or what differs (exit code 1)."""
@@ -36,7 +39,7 @@ def register(app: typer.Typer) -> None:
             raise UserError(f"no finished run in {', '.join(map(str, folders))}")
         results = []
         with progress_bar() as progress:
-            sessions = Sessions(open_store() if cache else None, progress)
+            sessions = Sessions(open_store() if cache else None, progress, trust_remote_code)
             for folder in found:
                 results.append(run_again(folder, sessions, changes, out, tolerance))
                 if not as_json:

@@ -16,15 +16,23 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def open_encoder(settings: Settings) -> Encoder:
-    """The model that the settings name.
+def open_encoder(settings: Settings, trust_remote_code: bool = False) -> Encoder:
+    """The model that the settings name; ``trust_remote_code`` is the user's word, and never a record's.
 
     Raises:
         UserError: as `load_model`.
     """
     # A record may come from anybody: it cannot ask for code to be run (`load_model` wants a Python bool for that).
     options: dict[str, Any] = dict(settings.model_options)
-    encoder = load_model(settings.model, settings.weights or None, settings.device, settings.precision, **options)
+    encoder = load_model(
+        settings.model,
+        settings.weights or None,
+        settings.device,
+        settings.precision,
+        settings.revision or None,
+        trust_remote_code,
+        **options,
+    )
     if settings.compile:
         encoder.compile()
     return encoder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from clipbias.data.loading import DATASETS, dataset_spec, load_dataset
 from clipbias.errors import UserError
@@ -17,7 +18,8 @@ Found = tuple[list[str], list[str]]
 
 @lru_cache(maxsize=16)
 def _packaged(name: str, options: tuple[tuple[str, str], ...]) -> str:
-    return load_model(name, device="cpu", **dict(options)).fingerprint
+    given: dict[str, Any] = dict(options)
+    return load_model(name, device="cpu", **given).fingerprint
 
 
 @lru_cache(maxsize=4)

@@ -12,7 +12,7 @@ from clipbias.data.roots import configured_root
 from clipbias.errors import UserError
 from clipbias.models.catalogue import MODELS
 from clipbias.models.entry import ModelEntry
-from clipbias.models.loading import local_weights
+from clipbias.models.weights import local_weights
 from clipbias.probe.run import run_probe
 from clipbias.probe.spec import find_probes, parse_probe
 from clipbias.rerun.causes import CAUSES

@@ -56,8 +56,13 @@ class Rerun:
 class Sessions:
     """Sessions of models and data sets, each loaded once for runs in a row."""
 
-    def __init__(self, store: EmbeddingStore | None = None, progress: Callable[[str, int, int], None] | None = None):
-        self._store, self._progress = store, progress
+    def __init__(
+        self,
+        store: EmbeddingStore | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        self._store, self._progress, self._trust = store, progress, trust_remote_code
         self._asked: Settings | None = None
         self._session: Session | None = None
         self._data: dict[str, RetrievalDataset] = {}
@@ -80,9 +85,9 @@ class Sessions:
         return self._session
 
     def _encoder_of(self, s: Settings) -> Encoder:
-        part = str([s.model, s.weights, s.model_options, s.device, s.precision, s.compile])
+        part = str([s.model, s.weights, s.revision, s.model_options, s.device, s.precision, s.compile])
         if self._encoder is None or self._encoder[0] != part:
-            self._encoder = (part, open_encoder(s))
+            self._encoder = (part, open_encoder(s, self._trust))
         return self._encoder[1]
 
 

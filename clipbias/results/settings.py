@@ -11,6 +11,7 @@ from clipbias.errors import UserError
 FLAGS = {
     "model": "--model",
     "weights": "--weights",
+    "revision": "--revision",
     "model_options": "--model-option",
     "data": "--data",
     "root": "--root",
@@ -29,9 +30,12 @@ FLAGS = {
 class Settings:
     """Everything given to `clipbias probe` that decides a result, definite: no default is left open.
 
+    Leave to run a repository's code (``--trust-remote-code``) is not among them: no record may give it.
+
     Attributes:
         probe: a probe's name, or the path of its TOML file.
         model, weights: as given: a registered name, a path, ``module:function``; "" where no file was given.
+        revision: of a hub repository, as given, or "".
         model_options: of the model's reader, name -> value.
         data, root, split: as given; root is "" where ``CLIPBIAS_DATA`` said it or none is needed.
         options: of the data set's reader, name -> value.
@@ -44,6 +48,7 @@ class Settings:
     model: str
     data: str
     weights: str = ""
+    revision: str = ""
     model_options: dict[str, str] = field(default_factory=dict)
     root: str = ""
     split: str = ""
@@ -106,4 +111,12 @@ def read_settings(record: object) -> Settings:
             fits = type(value).__name__ == kind
         if not fits:
             raise UserError(f"the run's setting {name} is {str(value)[:80]!r}, not {kind}")
+    reserved = {
+        "model_options": {"name", "weights", "device", "precision", "revision", "trust_remote_code"},
+        "options": {"name", "root", "split", "skip_bad"},
+    }
+    for name, taken in reserved.items():
+        odd = ", ".join(sorted(taken & record[name].keys()))
+        if odd:
+            raise UserError(f"the run's setting {name} holds {odd}, which is no option of its own")
     return Settings(**record)

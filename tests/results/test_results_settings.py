@@ -20,7 +20,7 @@ texts = st.one_of(
     st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00"), min_size=1, max_size=20),
 )
 keys = st.from_regex(r"[a-z][a-z_]{0,9}", fullmatch=True).filter(
-    lambda k: k not in ("name", "weights", "device", "precision", "root", "split", "skip_bad")
+    lambda k: k not in ("name", "weights", "device", "precision", "revision", "root", "split", "skip_bad")
 )
 options = st.dictionaries(keys, st.one_of(st.just(""), texts), max_size=3)
 asked = st.builds(
@@ -29,6 +29,7 @@ asked = st.builds(
     model=texts,
     data=texts,
     weights=st.one_of(st.just(""), texts),
+    revision=st.one_of(st.just(""), texts),
     model_options=options,
     root=st.one_of(st.just(""), texts),
     split=st.one_of(st.just(""), texts),
@@ -51,6 +52,7 @@ def typed(arguments: list[str]) -> Settings:
         model=model,
         data=given["data"],
         weights=str(given["weights"] or ""),
+        revision=given["revision"] or "",
         model_options=pairs(given["model_option"], "--model-option"),
         root=str(given["root"] or ""),
         split=given["split"] or "",
@@ -88,7 +90,8 @@ def test_every_option_of_the_command_that_decides_a_result_is_a_setting():
     """A new option of `clipbias probe` has to be recorded, or named here as deciding nothing."""
     command = typer.main.get_command(app).commands["probe"]  # type: ignore[attr-defined]
     flags = {flag for p in command.params for flag in p.opts if flag.startswith("--")}
-    nothing_of_the_result = {"--out", "--cache", "--json", "--list", "--help"}
+    # Leave to run code is the user's word each time: a record that gave it would run code of anybody.
+    nothing_of_the_result = {"--out", "--cache", "--json", "--list", "--help", "--trust-remote-code"}
     assert flags - nothing_of_the_result == set(FLAGS.values())
     assert {f.name for f in fields(Settings)} == {"probe", *FLAGS}
 
@@ -101,6 +104,8 @@ def test_every_option_of_the_command_that_decides_a_result_is_a_setting():
         ({"options": {"a": 1}}, "options"),
         ({"model": None}, "model"),
         ({"more": 1}, "more"),
+        ({"model_options": {"trust_remote_code": "true"}}, "trust_remote_code"),
+        ({"options": {"root": "/"}}, "root"),
     ],
 )
 def test_settings_that_are_not_are_refused_by_name(change, said):
