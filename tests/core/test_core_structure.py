@@ -29,7 +29,7 @@ STILL_LONG = {
 def layers() -> list[str]:
     """The layers of the drawing, from the top down; "base" stands for the single modules of the package."""
     drawing = (ROOT / "docs" / "design.md").read_text("utf-8")
-    block = re.search(r"```layers\n(.*?)```", drawing, re.DOTALL)
+    block = re.search(r"```text\n(cli .*?)```", drawing, re.DOTALL)
     assert block is not None
     return [line.split()[0] for line in block[1].splitlines()]
 
