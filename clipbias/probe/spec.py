@@ -11,7 +11,9 @@ from typing import Any
 from clipbias.errors import UserError
 from clipbias.gate import check_count, count_limit, parse_toml, read_text
 from clipbias.names import unprintable
+from clipbias.probe.mistakes import Mistake, line_of
 from clipbias.probe.transforms import TRANSFORMS, Sentences, check_call
+from clipbias.results.record import condition_of, draw_name
 from clipbias.shipped import shipped
 
 
@@ -35,8 +37,13 @@ class Condition:
     first_tokens: int | None = None
     token_padding: int = 0
 
-    def apply(self, sentences: Sentences) -> Sentences | None:
-        """The perturbed sentences, or None where a transform cannot apply.
+    @property
+    def random(self) -> bool:
+        """Whether a transform of the chain takes a seed."""
+        return any("seed" in parameters for _, parameters in self.chain)
+
+    def apply(self, sentences: Sentences, draw: int = 0) -> Sentences | None:
+        """The perturbed sentences, or None where a transform cannot apply; ``draw`` is added to every seed.
 
         Raises:
             UserError: the text is longer than a caption may be.
@@ -45,6 +52,8 @@ class Condition:
         for name, parameters in self.chain:
             if current is None:
                 return None
+            if draw and "seed" in parameters:
+                parameters = {**parameters, "seed": int(str(parameters["seed"])) + draw}
             current = TRANSFORMS[name](current, **parameters)
             if current is not None:
                 check_count("characters", sum(map(len, current)), f"condition {self.name!r}", "characters in one text")
@@ -56,7 +65,8 @@ class Probe:
     """A question about a model, as its file states it.
 
     ``kind`` says how it is answered: "retrieval" by its conditions, others (`clipbias.probe.kinds.KINDS`) by a
-    function that takes ``settings``. A file with a ``suite`` names other probes instead.
+    function that takes ``settings``. A file with a ``suite`` names other probes instead. With ``repeats`` every random
+    condition is drawn so often, its seeds counted up, and a query's value is its mean over the draws.
     """
 
     name: str
@@ -69,6 +79,13 @@ class Probe:
     suite: tuple[str, ...] = ()
     kind: str = "retrieval"
     settings: Mapping[str, object] = field(default_factory=dict)
+    repeats: int = 1
+
+    def draws(self, condition: Condition) -> list[str]:
+        """What the per-query table calls each draw of a condition: one, unless it is random and there are repeats."""
+        if self.repeats == 1 or not condition.random:
+            return [condition.name]
+        return [draw_name(condition.name, draw) for draw in range(self.repeats)]
 
     def settings_like(self, **defaults: Any) -> dict[str, Any]:
         """The settings of a probe's kind; what the spec leaves open is as in ``defaults``.
@@ -100,7 +117,8 @@ class Probe:
 
 
 _LONGEST_NAME = 200
-_KEYS = {"name", "title", "question", "figure", "baseline", "condition", "suite", "kind", "settings"}
+_MOST_REPEATS = 100
+_KEYS = {"name", "title", "question", "figure", "baseline", "condition", "suite", "kind", "settings", "repeats"}
 _CONDITION_KEYS = {"name", "x", "transforms", "captions", "first_tokens", "token_padding"}
 
 
@@ -121,30 +139,15 @@ def parse_probe(text: str, where: str = "probe") -> Probe:
     """
     try:
         return _probe(parse_toml(text, where), text, where)
-    except _Mistake as mistake:
-        line = _line_of(text, mistake.key, mistake.near, mistake.last)
+    except Mistake as mistake:
+        line = line_of(text, mistake.key, mistake.near, mistake.last)
         raise UserError(f"{where}, line {line}: {mistake}") from mistake
-
-
-class _Mistake(Exception):
-    def __init__(self, key: str, message: str, near: str = "", last: bool = False) -> None:
-        super().__init__(f"{key}: {message}")
-        self.key, self.near, self.last = key, near, last
-
-
-def _line_of(text: str, key: str, near: str, last: bool) -> int:
-    """The line of ``key``, looked for from the line that holds ``near`` on; or the last one that holds it."""
-    lines = text.splitlines()
-    if last:
-        return max(i + 1 for i, line in enumerate(lines) if key in line)
-    start = next((i for i, line in enumerate(lines) if near and near in line), 0)
-    return next((i + 1 for i in range(start, len(lines)) if key in lines[i]), start + 1)
 
 
 def _text(table: dict[str, object], key: str, near: str = "") -> str:
     value = table.get(key)
     if not isinstance(value, str) or not value:
-        raise _Mistake(key, "a text is needed here", near)
+        raise Mistake(key, "a text is needed here", near)
     return value
 
 
@@ -152,37 +155,37 @@ def _name(table: dict[str, object]) -> str:
     """A name that can be printed and read back: results with others are refused."""
     name = _text(table, "name")
     if unprintable(name) or len(name) > _LONGEST_NAME or name != name.strip():
-        raise _Mistake("name", f"{name[:40]!a}: a name has 1 to {_LONGEST_NAME} characters that print as they are")
+        raise Mistake("name", f"{name[:40]!a}: a name has 1 to {_LONGEST_NAME} characters that print as they are")
     return name
 
 
 def _probe(content: dict[str, object], text: str, where: str) -> Probe:
     for key in content:
         if key not in _KEYS:
-            raise _Mistake(key, f"no such key; a probe has {', '.join(sorted(_KEYS))}")
+            raise Mistake(key, f"no such key; a probe has {', '.join(sorted(_KEYS))}")
     name = _name(content)
     suite = content.get("suite", [])
     if not isinstance(suite, list) or not all(isinstance(s, str) for s in suite):
-        raise _Mistake("suite", "a list of probe names is needed here")
+        raise Mistake("suite", "a list of probe names is needed here")
     kind = str(content.get("kind", "retrieval"))
     settings = content.get("settings", {})
     if not isinstance(settings, dict):
-        raise _Mistake("settings", "a table is needed here")
+        raise Mistake("settings", "a table is needed here")
     tables = content.get("condition", [])
     other = kind != "retrieval"
     if not isinstance(tables, list) or bool(tables) + bool(suite) + other != 1:
-        raise _Mistake("condition", "a probe has either conditions, or a suite, or a kind of its own")
+        raise Mistake("condition", "a probe has either conditions, or a suite, or a kind of its own")
     if settings and not other:
-        raise _Mistake("settings", "only a probe with a kind of its own has settings")
+        raise Mistake("settings", "only a probe with a kind of its own has settings")
     check_count("conditions", len(tables), where)
     check_count("suite", len(suite), where, "probes in a suite")
     conditions = tuple(_condition(table) for table in tables)
     names = [c.name for c in conditions]
     for twice in {n for n in names if names.count(n) > 1}:
-        raise _Mistake(twice, "two conditions have this name", last=True)
+        raise Mistake(twice, "two conditions have this name", last=True)
     baseline = "" if not conditions else _text(content, "baseline")
     if conditions and baseline not in names:
-        raise _Mistake("baseline", f"{baseline!r} is none of the conditions {', '.join(names)}")
+        raise Mistake("baseline", f"{baseline!r} is none of the conditions {', '.join(names)}")
     return Probe(
         name=name,
         title=_text(content, "title"),
@@ -194,44 +197,56 @@ def _probe(content: dict[str, object], text: str, where: str) -> Probe:
         suite=tuple(suite),
         kind=kind,
         settings=settings,
+        repeats=_repeats(content, conditions),
     )
+
+
+def _repeats(content: dict[str, object], conditions: tuple[Condition, ...]) -> int:
+    repeats = content.get("repeats", 1)
+    if isinstance(repeats, bool) or not isinstance(repeats, int) or not 1 <= repeats <= _MOST_REPEATS:
+        raise Mistake("repeats", f"a whole number from 1 to {_MOST_REPEATS} is needed here")
+    if repeats > 1 and not any(condition.random for condition in conditions):
+        raise Mistake("repeats", "no transform takes a seed; every draw would be the same")
+    return repeats
 
 
 def _condition(table: object) -> Condition:
     if not isinstance(table, dict):
-        raise _Mistake("condition", "write it as [[condition]]")
+        raise Mistake("condition", "write it as [[condition]]")
     name = _name(table)
     near = f'"{name}"'
+    if condition_of(name) != name:
+        raise Mistake("name", f"{name!r}: a name that ends so is given to the draws of a condition", near)
     for key in table:
         if key not in _CONDITION_KEYS:
-            raise _Mistake(key, f"no such key; a condition has {', '.join(sorted(_CONDITION_KEYS))}", near)
+            raise Mistake(key, f"no such key; a condition has {', '.join(sorted(_CONDITION_KEYS))}", near)
     x = table.get("x")
     if x is not None and (isinstance(x, bool) or not isinstance(x, (int, float))):
-        raise _Mistake("x", "a number is needed here", near)
+        raise Mistake("x", "a number is needed here", near)
     if x is not None and not math.isfinite(x):
-        raise _Mistake("x", f"{x} is no number to plot", near)
+        raise Mistake("x", f"{x} is no number to plot", near)
     steps = table.get("transforms", [])
     if not isinstance(steps, list):
-        raise _Mistake("transforms", "a list is needed here", near)
+        raise Mistake("transforms", "a list is needed here", near)
     check_count("transforms", len(steps), f"condition {name!r}")
     chain = []
     for step in steps:
         if not isinstance(step, dict) or not isinstance(step.get("name"), str):
-            raise _Mistake("transforms", 'each is written as {name = "...", ...}', near)
+            raise Mistake("transforms", 'each is written as {name = "...", ...}', near)
         parameters = {k: v for k, v in step.items() if k != "name"}
         try:
             check_call(step["name"], parameters)
         except UserError as error:
-            raise _Mistake("transforms", str(error), near) from error
+            raise Mistake("transforms", str(error), near) from error
         chain.append((step["name"], parameters))
     captions = table.get("captions", "long")
     if captions not in ("long", "short"):
-        raise _Mistake("captions", 'choose "long" or "short"', near)
+        raise Mistake("captions", 'choose "long" or "short"', near)
     first, padding = table.get("first_tokens"), table.get("token_padding", 0)
     most = count_limit("filler")
     for key, value, least in (("first_tokens", first, 1), ("token_padding", padding, 0)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most):
-            raise _Mistake(key, f"a whole number from {least} to {most:,} is needed here", near)
+            raise Mistake(key, f"a whole number from {least} to {most:,} is needed here", near)
     return Condition(name, tuple(chain), None if x is None else float(x), captions, first, padding)
 
 

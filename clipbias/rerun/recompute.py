@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from clipbias.probe.kinds.retrieval import rows_from_queries
+from clipbias.probe.rows import rows_from_queries
 from clipbias.probe.spec import Probe
 from clipbias.rerun.rerun import row_differences
-from clipbias.results.record import Row, Run
+from clipbias.results.record import Row, Run, condition_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,7 @@ def row_faults(run: Run, probe: Probe, rows: Sequence[Row], queries: pd.DataFram
                 f"row {row.condition} {row.direction} {row.metric}: {told} of the captions and tokens are cut"
             )
     for condition in queries["condition"].unique():
-        cut.setdefault(condition, (0.0, 0.0))  # its rows will be reported as missing
+        cut.setdefault(condition_of(condition), (0.0, 0.0))  # its rows will be reported as missing
     try:
         made = rows_from_queries(probe, queries, cut, run.seed)
     except (ValueError, KeyError, IndexError, ZeroDivisionError) as error:
@@ -54,7 +54,7 @@ def query_faults(run: Run, probe: Probe, queries: pd.DataFrame) -> list[str]:
     if probe.kind != "retrieval" or run.schema == 1:
         return []
     out = []
-    wanted = {c.name for c in probe.conditions}
+    wanted = {name for c in probe.conditions for name in probe.draws(c)}
     seen = list(dict.fromkeys(queries["condition"]))
     if set(seen) - wanted:
         out.append(f"queries: conditions that the spec does not have: {', '.join(sorted(set(seen) - wanted))[:200]}")

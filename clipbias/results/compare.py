@@ -11,7 +11,7 @@ import pandas as pd
 
 from clipbias.errors import UserError
 from clipbias.results.folder import Finished, load_runs, ranks, read_queries, read_run, top1
-from clipbias.results.record import Run
+from clipbias.results.record import Run, condition_of
 from clipbias.stats.contrasts import EXTREME, Equivalence, contrast, equivalence
 from clipbias.stats.intervals import Interval, difference
 from clipbias.stats.tests import holm, sign_flip
@@ -140,8 +140,17 @@ def _side_by_side(first: Path, second: Path) -> pd.DataFrame:
         for _, part in table.groupby(["condition", "direction"], sort=False):
             found = top1(part, part["condition"].iloc[0], part["direction"].iloc[0])
             hit.loc[part.index] = found.to_numpy()
-        tables.append(table.assign(hit=hit, rank=ranks(table)))
+        tables.append(_over_draws(table.assign(hit=hit, rank=ranks(table))))
     return tables[0].merge(tables[1], on=_KEYS, suffixes=("_a", "_b"), validate="one_to_one")
+
+
+def _over_draws(table: pd.DataFrame) -> pd.DataFrame:
+    """Each query's mean over the draws of a condition, in place of its draws."""
+    name = table["condition"].map(condition_of)
+    if (name == table["condition"]).all():
+        return table
+    how = {"cluster": "first", "eligible": "all", "affected": "any", "hit": "mean", "rank": "mean"}
+    return table.assign(condition=name).groupby(_KEYS, sort=False, as_index=False).agg(how)
 
 
 def changed_queries(first: Path, second: Path) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from types import UnionType
@@ -17,11 +18,25 @@ SCHEMA = 2
 QUERY_COLUMNS = (
     "condition", "direction", "query", "cluster", "better", "equal", "right", "cosine", "margin", "eligible", "affected"
 )  # fmt: skip
-"""condition, direction ("t2i", "i2t"): text; query: caption index (t2i) or image index (i2t), int32;
+"""condition (of several draws: see `draw_name`), direction ("t2i", "i2t"): text;
+query: caption index (t2i) or image index (i2t), int32;
 cluster: image index, the unit that is independent, int32; better, equal: candidates, not the query's own, whose
 similarity is above and exactly that of its best positive, int32; right: its positives that have that similarity,
 int32; cosine: with the best positive, float32; margin: cosine minus the best negative's, float32;
 eligible: the condition's transforms could be applied to this query's caption(s); affected: they changed it."""
+
+
+_DRAW = re.compile(r" ~[0-9]+$")
+
+
+def draw_name(condition: str, draw: int) -> str:
+    """What a per-query table calls draw 0, 1, ... of a condition that is drawn several times: ``"sampled ~1"``."""
+    return f"{condition} ~{draw + 1}"
+
+
+def condition_of(name: str) -> str:
+    """The condition that a name in a per-query table belongs to."""
+    return _DRAW.sub("", name)
 
 
 @dataclass(frozen=True)
