@@ -23,6 +23,8 @@ from clipbias.results.settings import Settings, read_settings
 
 TOLERANCE = 0.0025
 _NAMED = ("probe", "condition", "order", "x", "baseline", "direction", "metric", "scope")
+_SINCE_SCHEMA_1 = ("value", "n", "eligible", "affected", "truncated", "tokens_lost")
+"""What rows of schema 1 and of today are comparable in; intervals and tests follow other formulas now."""
 _SHOWN = 20
 
 
@@ -120,7 +122,8 @@ def rerun(
             raise UserError(f"{folder} lies in {place}; write what is run again elsewhere")
         again = run_probe(session, probe, place, settings=settings)
         new, new_rows = read_run(again), read_rows(again)
-    lines, largest = row_differences(rows, new_rows, tolerance)
+    compared = None if old.schema == new.schema else _SINCE_SCHEMA_1
+    lines, largest = row_differences(rows, new_rows, tolerance, compared)
     differences = [*record_differences(old, new), *lines]
     return Rerun(folder, settings.command, tuple(differences), tuple(_notes(old, new)), len(rows), largest)
 
@@ -159,14 +162,18 @@ def _notes(old: Run, new: Run) -> list[str]:
     out = [f"{name} was {before}, now {after}" for name, before, after in pairs if before != after]
     if old.schema != new.schema:
         out.append(f"the record is of schema {old.schema}: preprocessing, tokenizer and weights file are not in it")
+        out.append("its values count ties against the model, and its intervals and tests follow other formulas")
     return out
 
 
-def row_differences(old: Sequence[Row], new: Sequence[Row], tolerance: float) -> tuple[list[str], float]:
+def row_differences(
+    old: Sequence[Row], new: Sequence[Row], tolerance: float, compared: Sequence[str] | None = None
+) -> tuple[list[str], float]:
     """What differs between two lists of rows, in words, and the largest difference of a number.
 
     Rows belong together by probe, condition, direction, metric and scope. Two numbers agree where they differ by at
     most ``tolerance`` times the larger of 1 and their size: recalls by ``tolerance``, ranks relative to themselves.
+    ``compared`` names the fields that are looked at; default all.
     """
     before = {tuple(getattr(row, name) for name in _NAMED): row for row in old}
     after = {tuple(getattr(row, name) for name in _NAMED): row for row in new}
@@ -178,7 +185,7 @@ def row_differences(old: Sequence[Row], new: Sequence[Row], tolerance: float) ->
     largest = 0.0
     for key in before.keys() & after.keys():
         for part in fields(Row):
-            if part.name not in _NAMED:
+            if part.name not in _NAMED and (compared is None or part.name in compared):
                 one, two = getattr(before[key], part.name), getattr(after[key], part.name)
                 size = _apart(one, two)
                 largest = max(largest, size if math.isfinite(size) else 0.0)
