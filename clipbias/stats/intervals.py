@@ -1,12 +1,10 @@
 """Intervals at 95%: one way for each kind of number.
 
-| number | function | method |
-|---|---|---|
-| mean of credits in 0..1 (recall, 1 / rank) | `proportion` | Clopper-Pearson; over clusters Korn and Graubard (1998) |
-| mean of paired differences of credits | `difference` | MOVER (Zou and Donner 2008) of mean gain and mean loss |
-| ratio of two means of paired credits | `ratio` | Fieller (1954): ratios whose residual `difference` may be 0 |
-| mean of anything else (cosine, rank, share) | `mean` | Hall's (1992) transformed t over clusters |
-| any other function of means | `resampled` | percentile bootstrap over clusters, in blocks |
+- mean of credits in 0..1 (recall, 1 / rank): `proportion`; Clopper-Pearson, over clusters Korn and Graubard (1998);
+- mean of paired differences of credits: `difference`; MOVER (Zou and Donner 2008) of mean gain and mean loss;
+- ratio of two means of paired credits: `ratio`; Fieller (1954): ratios whose residual `difference` may be 0;
+- mean of anything else (cosine, rank, share): `mean`; Hall's (1992) transformed t over clusters;
+- any other function of means: `resampled`; percentile bootstrap over clusters, in blocks.
 
 A cluster is an image with all its captions: the unit that is independent. All but the last are closed forms of the
 clusters' sums; memory grows with the queries, not with resamples.
