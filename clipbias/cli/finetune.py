@@ -191,7 +191,7 @@ def ablation_command(
     title = f"R@1 in percent, mean ± standard deviation over seeds {', '.join(map(str, chosen))}; changes in points."
     target = table or out / "ablation.csv"
     apart = paired(grid)
-    note = "Paired differences in points; 95% intervals over queries and training seeds."
+    note = "Paired differences in points; 95% intervals over queries and training seeds, from five seeds on."
     people = f"{people}\n{note}\n\n{to_markdown(apart)}"
     write_text(target.with_suffix(".csv"), to_csv(tidy))
     write_text(target.with_name(f"{target.stem}-paired.csv"), to_csv(apart))

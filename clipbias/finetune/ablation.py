@@ -24,7 +24,7 @@ from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
 from clipbias.results.folder import load_runs, read_rows, top1
 from clipbias.results.record import Row
-from clipbias.stats.intervals import LEVEL, RESAMPLES
+from clipbias.stats.seeds import over_seeds
 
 GRID = ("longclip", "drop", "sample", "debias")
 """Long-CLIP, + summary removal, + sentence sampling, + token padding: the order of the paper's table."""
@@ -147,28 +147,14 @@ def _hits(grid: Grid, name: str, seed: int, measure: Measure) -> pd.Series:
     return chosen - top1(table, probe.baseline, measure.direction).loc[chosen.index]
 
 
-def two_level_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95% percentile interval of the mean of ``values`` [S, Q], resampling training seeds and queries.
-
-    Every resample draws S seeds and Q queries with replacement; the same queries serve all seeds.
-    """
-    generator = np.random.Generator(np.random.PCG64(seed))
-    seeds, queries = values.shape
-    weights = generator.multinomial(queries, np.full(queries, 1 / queries), size=RESAMPLES) / queries
-    means = weights @ values.T  # [R, S]
-    drawn = generator.integers(0, seeds, size=(RESAMPLES, seeds))
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(np.take_along_axis(means, drawn, axis=1).mean(axis=1), [tail, 1 - tail])
-    return float(low), float(high)
-
-
 def paired(grid: Grid, reference: str = GRID[0]) -> pd.DataFrame:
     """Each recipe against ``reference`` on the same queries and seeds, in points.
 
     Meant for test data with one caption an image, where queries are the independent units.
 
     Returns:
-        Columns recipe, measure, difference (mean over seeds), low, high (`two_level_interval`), values (a seed each).
+        Columns recipe, measure, difference (mean over seeds), values (a seed each), low and
+        high (`clipbias.stats.seeds.over_seeds`; empty with fewer than five seeds).
     """
     out = []
     for measure in MEASURES:
@@ -177,7 +163,8 @@ def paired(grid: Grid, reference: str = GRID[0]) -> pd.DataFrame:
             if name == reference:
                 continue
             apart = np.stack([_hits(grid, name, seed, measure).to_numpy() for seed in grid.seeds]) - first
-            low, high = two_level_interval(apart)
+            found = over_seeds(apart, bound=1.0 if measure.field == "value" else 2.0)
+            low, high = (found.low, found.high) if found else (np.nan, np.nan)
             each = " ".join(f"{100 * value:+.1f}" for value in apart.mean(axis=1))
             line = {"recipe": f"{name} against {reference}", "measure": measure.title}
             numbers = {"difference": 100 * apart.mean(), "low": 100 * low, "high": 100 * high}
