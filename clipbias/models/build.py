@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from clipbias.errors import UserError
+
 if TYPE_CHECKING:
     from open_clip.model import CustomTextCLIP
 
@@ -27,6 +29,22 @@ class ClipShape:
     text_width: int
     text_layers: int
     context_length: int
+
+
+_MOST = {"image_size": 2048, "context_length": 4096, "vision_layers": 256, "text_layers": 256}
+
+
+def require_size(shape: ClipShape) -> None:
+    """Refuse sizes that no CLIP has, before anything is made of them: masks and activations grow with their square.
+
+    Raises:
+        UserError: names the size.
+    """
+    for name, most in _MOST.items():
+        if getattr(shape, name) > most:
+            raise UserError(
+                f"{name.replace('_', ' ')} {getattr(shape, name):,} is above the limit of {most:,}; refused"
+            )
 
 
 def build_clip(shape: ClipShape, meta: bool = False, quick_gelu: bool = True) -> CustomTextCLIP:

@@ -14,9 +14,12 @@ from torch import Tensor
 
 from clipbias.errors import UserError
 from clipbias.files import atomic_path
+from clipbias.gate import require_file
 from clipbias.models.families import families
 from clipbias.models.torchscript import is_torchscript, read_torchscript
 
+_MOST_TENSORS = 20_000  # the largest models of open_clip have under 2,000
+_MOST_GROWN = 256 << 20
 _IN_FOLDER = ("model.safetensors", "open_clip_model.safetensors")
 
 
@@ -31,10 +34,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.is_dir():
             path = next((path / n for n in _IN_FOLDER if (path / n).is_file()), path / _IN_FOLDER[0])
-        if not path.is_file():
-            raise UserError(f"{path}: no such file")
-        if path.stat().st_size == 0:
+        size = require_file(path, "checkpoint").st_size
+        if size == 0:
             raise UserError(f"{path}: the file is empty")
+        _stored(path)
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
@@ -60,10 +63,50 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: expected a state dict, found {type(content).__name__}")
     state = {str(k).removeprefix("module."): v for k, v in content.items() if isinstance(v, Tensor)}
+    _bounded(state, size, path)
     for key, value in state.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise UserError(f"{path}: {key} holds NaN or infinite values")
     return state
+
+
+def _stored(path: Path) -> None:
+    """Refuse an archive whose members are compressed: no library writes one, and a small one can fill memory.
+
+    Raises:
+        UserError: one is.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        # Code and notes in an archive may be compressed; what they become is bounded.
+        grown = sum(max(0, member.file_size - member.compress_size) for member in members)
+    if len(members) > 4 * _MOST_TENSORS or grown > _MOST_GROWN:
+        raise UserError(
+            f"{path}: {len(members):,} members that grow by {grown >> 20:,} MiB when unpacked; "
+            "checkpoints are stored uncompressed; refused"
+        )
+
+
+def _bounded(state: Mapping[str, Tensor], size: int, path: Path) -> None:
+    """Refuse tensors that would take far more memory than their file.
+
+    Raises:
+        UserError: too many, or larger than what is stored of them.
+    """
+    if len(state) > _MOST_TENSORS:
+        raise UserError(f"{path}: {len(state):,} tensors (limit {_MOST_TENSORS:,}); refused")
+    total = 0
+    for key, value in state.items():
+        if value.layout is not torch.strided or value.is_quantized:
+            raise UserError(f"{path}: {key} is not a plain tensor; refused")
+        needed = value.numel() * value.element_size()
+        if needed > value.untyped_storage().nbytes():
+            raise UserError(f"{path}: {key} has the shape {tuple(value.shape)}, but less is stored of it; refused")
+        total += needed
+    if total > 4 * size + _MOST_GROWN:
+        raise UserError(f"{path}: its tensors ask for {total >> 20:,} MiB, the file has {size >> 20:,} MiB; refused")
 
 
 def recognise(state: Mapping[str, Tensor], path: Path) -> tuple[str, str]:

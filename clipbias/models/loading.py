@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from clipbias.errors import UserError
-from clipbias.models.build import build_clip
+from clipbias.models.build import build_clip, require_size
 from clipbias.models.catalogue import MODELS
 from clipbias.models.checkpoint import read_tensors, recognise, recognised_folder, state_fingerprint
 from clipbias.models.clip_encoder import ClipEncoder
@@ -145,6 +145,7 @@ def _read_checkpoint(
     activation = used.pop("activation", "quickgelu")
     try:
         shape = shape_of(custom)
+        require_size(shape)
         module = build_clip(shape, meta=True, quick_gelu=not activation.startswith("gelu"))
     except (UserError, RuntimeError, ValueError, ZeroDivisionError, AssertionError) as error:
         raise UserError(f"{path}: no {found} model has these shapes: {' '.join(str(error).split())[:200]}") from error

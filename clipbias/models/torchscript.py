@@ -8,6 +8,7 @@ modules become inert records. Whatever else a file asks for is refused by name.
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -80,7 +81,9 @@ class _Tree(pickle.Unpickler):
 
 
 def _rebuild(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> Tensor:
-    # torch checks that the view stays inside its storage.
+    # torch checks that the view stays inside its storage; it may still be far larger than that (a stride of 0).
+    if any(not isinstance(n, int) for n in size) or math.prod(size) > storage.numel():
+        raise pickle.UnpicklingError(f"a tensor of shape {tuple(size)}, of which less is stored")
     return torch.as_strided(storage, size, stride, offset)
 
 

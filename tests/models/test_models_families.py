@@ -155,7 +155,8 @@ def test_fgclip_in_its_long_and_its_short_mode(tmp_path, context):
     save_file(files, tmp_path / "model.safetensors")
     options = {} if context is None else {"context": context}
     encoder = clipbias.load_model(str(tmp_path), **options)
-    assert (encoder.family, encoder.options) == ("fgclip", {"context": str(context or 248)})
+    want = {"context": str(context or 248), "activation": "quickgelu"}
+    assert (encoder.family, encoder.options) == ("fgclip", want)
     if context == 77:
         check(encoder, state, 77, square=True)
     else:

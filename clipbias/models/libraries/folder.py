@@ -12,9 +12,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clipbias.errors import UserError
+from clipbias.gate import require_file
 
-_LARGEST_CONFIG = 4 << 20
-_LARGEST_VOCABULARY = 256 << 20
 _IN_LINE = 40  # characters of a stranger's value that a message shows
 
 
@@ -33,10 +32,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         UserError: no regular file, too large, or no JSON object.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    if path.stat().st_size > _LARGEST_CONFIG:
-        raise UserError(f"{path}: larger than {_LARGEST_CONFIG >> 20} MiB; refused as a configuration")
+    require_file(path, "config")
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -216,8 +212,7 @@ def tokenizer_files(folder: Path) -> Iterator[Path]:
         for file in VOCABULARIES:
             source = folder / file
             if source.is_file():
-                if source.stat().st_size > _LARGEST_VOCABULARY:
-                    raise UserError(f"{source}: larger than {_LARGEST_VOCABULARY >> 20} MiB; refused as a vocabulary")
+                require_file(source, "vocabulary")
                 (copy / file).symlink_to(source.resolve())
         if not any(copy.iterdir()):
             raise UserError(f"{folder}: no tokenizer there (looked for {', '.join(VOCABULARIES)})")
