@@ -140,7 +140,7 @@ def record_differences(old: Run, new: Run) -> list[str]:
             out.append(f"model: fingerprint was {old.fingerprint}, now {new.fingerprint}")
     elif old.model_fingerprint != new.model_fingerprint:
         out.append(f"model: fingerprint was {old.model_fingerprint}, now {new.model_fingerprint}")
-    if old.data_fingerprint != new.data_fingerprint:
+    if old.schema == new.schema and old.data_fingerprint != new.data_fingerprint:
         out.append(
             f"data: fingerprint was {old.data_fingerprint}, now {new.data_fingerprint}: other captions or images"
         )
@@ -162,6 +162,7 @@ def _notes(old: Run, new: Run) -> list[str]:
     out = [f"{name} was {before}, now {after}" for name, before, after in pairs if before != after]
     if old.schema != new.schema:
         out.append(f"the record is of schema {old.schema}: preprocessing, tokenizer and weights file are not in it")
+        out.append("its data fingerprint does not cover the images, and is not compared")
         out.append("its values count ties against the model, and its intervals and tests follow other formulas")
     return out
 

@@ -90,3 +90,18 @@ def test_an_edited_row_another_model_and_other_images_are_named(place, tmp_path)
     )
     moved = run("rerun", folder)
     assert isinstance(moved.exception, CheckFailed) and "data: fingerprint was" in moved.output
+
+
+def test_a_record_of_schema_1_is_compared_in_what_both_schemas_mean_alike():
+    from tests_support import make_row, make_run
+
+    from clipbias.rerun.rerun import record_differences, row_differences
+
+    old, new = make_run(schema=1, data_fingerprint="a"), make_run(data_fingerprint="b")
+    assert record_differences(old, new) == []
+    assert record_differences(make_run(data_fingerprint="a"), new) == [
+        "data: fingerprint was a, now b: other captions or images"
+    ]
+    one, two = [make_row(value=0.5, low=0.1)], [make_row(value=0.5, low=0.2)]
+    assert row_differences(one, two, 0.01, ("value",)) == ([], 0.0)
+    assert row_differences(one, two, 0.01)[0] == ["row full t2i recall@1 eligible: low was 0.1, now 0.2"]
