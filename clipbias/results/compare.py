@@ -211,6 +211,11 @@ def comparison_text(a: Run, b: Run, compared: Sequence[Comparison]) -> str:
         "  change: from the baseline on the same captions; B - A: difference of the",
         "  two changes (of R@1 itself under the baseline), 95% interval; p: sign flips",
         "  over images, Holm-corrected over this table",
+        *[
+            f"  ranks of {name} are of results schema 1: ties count against the model"
+            for name, run in (("A", a), ("B", b))
+            if run.schema == 1
+        ],
         "",
         f"{'condition':15} {'':3} {'A':>5} {'change':>6} {'B':>5} {'change':>6}   {'B - A':>6} {'95%':17} {'p':>6}",
     ]

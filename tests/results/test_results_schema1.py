@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clipbias.errors import UserError
-from clipbias.results.compare import compare_runs
+from clipbias.results.compare import compare_runs, comparison_text
 from clipbias.results.folder import load_runs, ranks, read_queries, read_rows, read_run, top1
 from clipbias.results.record import QUERY_COLUMNS
 
@@ -43,7 +43,9 @@ def test_old_ranks_are_as_they_were_and_give_the_rows():
 def test_old_runs_are_loaded_and_compared():
     (one,) = load_runs([OLD])
     assert one.run.model == "nano-debias" and len(one.queries)
-    assert all(found.apart.value == 0 for found in compare_runs(OLD, OLD))
+    compared = compare_runs(OLD, OLD)
+    assert all(found.apart.value == 0 for found in compared)
+    assert "ranks of A are of results schema 1" in comparison_text(one.run, one.run, compared)
 
 
 def test_an_unknown_schema_is_refused(tmp_path):
