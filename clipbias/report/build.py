@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from clipbias.errors import CheckFailed
 from clipbias.files import below, write_text
 from clipbias.names import file_name
 from clipbias.report.display import condition_name, ordered
@@ -49,9 +50,12 @@ def build_report(
         The figures that there was something to draw for.
 
     Raises:
-        UserError: no results, damaged ones, a model in ``order`` that is not there, or a folder that cannot be written.
+        CheckFailed: the report is there, and damaged runs were left out of it; names each.
+        UserError: no results that can be read, a model in ``order`` that is not there, or a folder that cannot be
+            written.
     """
-    runs = load_runs(results)
+    damaged: list[str] = []
+    runs = load_runs(results, damaged)
     rows = all_rows(runs)
     models = ordered(rows["model"].unique(), order)
     drawn = []
@@ -72,6 +76,9 @@ def build_report(
     downloads = [(n, _KINDS[n.rpartition(".")[2]], text) for n, text in written.items() if not n.endswith("md")]
     page = build_page(runs, drawn, scalars, find_examples(runs, examples), models, out, downloads)
     write_text(out / "index.html", page)
+    if damaged:
+        listed = "".join(f"\n  {line}" for line in damaged)
+        raise CheckFailed(f"the report is in {out}; {len(damaged):,} damaged runs are left out of it:{listed}")
     return drawn
 
 

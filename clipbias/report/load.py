@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from clipbias.errors import UserError
+from clipbias.gate import read_bytes
 from clipbias.results.folder import Finished
 from clipbias.results.published import read_published
 
@@ -51,7 +53,7 @@ def read_ablation(path: Path) -> pd.DataFrame:
         UserError: not such a table.
     """
     try:
-        table = pd.read_csv(path, dtype={"recipe": str, "measure": str, "values": str})
+        table = pd.read_csv(io.BytesIO(read_bytes(path, "rows")), dtype={"recipe": str, "measure": str, "values": str})
         # A leading apostrophe keeps a spreadsheet from taking the text for a formula.
         values = [[float(v) for v in text.lstrip("'").split()] for text in table["values"]]
         return table[["recipe", "measure", "mean"]].assign(mean=table["mean"].astype(float), values=values)

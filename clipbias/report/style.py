@@ -62,16 +62,29 @@ def model_styles(models: Sequence[str]) -> dict[str, dict[str, str]]:
 
 
 @contextmanager
+def _built_in_settings() -> Iterator[None]:
+    """Matplotlib's own defaults, whatever a ``matplotlibrc`` in the current or the user's folder says."""
+    import matplotlib as mpl
+
+    mpl.rcdefaults()
+    yield
+
+
+@contextmanager
 def figure_style() -> Iterator[None]:
     """The style as a context; nothing stays changed behind it."""
     import matplotlib as mpl
     import seaborn as sns
 
     with (
+        mpl.rc_context(),
+        _built_in_settings(),
         sns.axes_style("whitegrid"),
         mpl.rc_context(
             {
                 "backend": "agg",
+                "text.parse_math": False,  # names with dollar signs are names
+                "text.usetex": False,
                 "figure.dpi": 200,
                 "font.size": 8,
                 "axes.titlesize": 8,

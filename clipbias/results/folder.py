@@ -13,21 +13,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from clipbias.errors import UserError
-from clipbias.files import atomic_path, below, write_text
+from clipbias.files import atomic_path, below, folder_lock, write_text
+from clipbias.gate import check_count, read_json, read_text
 from clipbias.names import file_name
 from clipbias.results import schema1
+from clipbias.results.queries import checked_queries, read_queries_file
+from clipbias.results.queries import ranks as ranks
+from clipbias.results.queries import top1 as top1
 from clipbias.results.record import QUERY_COLUMNS, SCHEMA, Row, Run, checked, sealed
-from clipbias.stats.ties import credit, expected_rank
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 _FILES = ("run.json", "rows.jsonl", "queries.parquet")
 _HEAD = 8
+_PATIENCE = 60.0
+"""Seconds to wait for another process that writes the same run."""
 
 
 def run_folder(
@@ -83,22 +87,35 @@ def which(run: Run) -> tuple[str, str, str]:
 
 
 def write_run(folder: Path, run: Run, rows: Sequence[Row], queries: pd.DataFrame) -> None:
-    """Write a run folder; ``run.json`` comes last, so that a folder with it is a whole one."""
+    """Write a run folder; ``run.json`` comes last, so that a folder with it is a whole one.
+
+    One process writes at a time, and nothing is written that `read_run`, `read_rows` and `read_queries` would refuse.
+
+    Raises:
+        UserError: the run could not be read back (says why), or the folder cannot be written to.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        (folder / "run.json").unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
-    write_text(folder / "rows.jsonl", "".join(json.dumps(asdict(row)) + "\n" for row in rows))
-    with atomic_path(folder / "queries.parquet") as path:
-        pq.write_table(
-            pa.Table.from_pandas(queries[list(QUERY_COLUMNS)], preserve_index=False), path, compression="zstd"
-        )
-    run = replace(run, files={name: file_digest(folder / name) for name in _FILES if name != "run.json"})
-    run = replace(run, seal=sealed(run))
-    write_text(folder / "run.json", json.dumps(asdict(run), indent=1) + "\n")
+        lines = [json.dumps(asdict(row), allow_nan=False) + "\n" for row in rows]
+        checked(Run, json.loads(json.dumps(asdict(run), allow_nan=False)))
+        for line in lines:
+            checked(Row, json.loads(line))
+        table = checked_queries(queries[list(QUERY_COLUMNS)], "the table of queries")
+    except (TypeError, ValueError, KeyError, UserError) as error:
+        raise UserError(f"{folder}: not written, it could not be read again: {error}") from error
+    with folder_lock(folder, wait=_PATIENCE):
+        try:
+            (folder / "run.json").unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
+        write_text(folder / "rows.jsonl", "".join(lines))
+        with atomic_path(folder / "queries.parquet") as path:
+            pq.write_table(pa.Table.from_pandas(table, preserve_index=False), path, compression="zstd")
+        run = replace(run, files={name: file_digest(folder / name) for name in _FILES if name != "run.json"})
+        run = replace(run, seal=sealed(run))
+        write_text(folder / "run.json", json.dumps(asdict(run), indent=1) + "\n")
 
 
 def file_digest(path: Path) -> str:
@@ -135,9 +152,9 @@ def read_run(folder: Path) -> Run:
     """
     path = folder / "run.json"
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not a readable run ({error})") from error
+        content: Any = read_json(path, "config")
+    except UserError as error:
+        raise UserError(f"{error}; not a readable run") from error
     found = content.get("schema") if isinstance(content, dict) else None
     if found not in (1, SCHEMA) or isinstance(found, bool):
         raise UserError(f"{path}: schema {str(found)[:40]!r}; this version of clipbias reads schemas 1 and {SCHEMA}")
@@ -154,10 +171,8 @@ def read_rows(folder: Path) -> list[Row]:
         UserError: not readable; the line says which.
     """
     path = folder / "rows.jsonl"
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
+    lines = read_text(path, "rows").splitlines()
+    check_count("rows", len(lines), str(path))
     rows = []
     for number, line in enumerate(lines, 1):
         try:
@@ -173,20 +188,11 @@ def read_queries(folder: Path) -> pd.DataFrame:
     """The per-query table of a run, columns `QUERY_COLUMNS`; of schema 1 as `schema1.upgraded_queries` makes it.
 
     Raises:
-        UserError: not readable, or other columns.
+        UserError: not readable, or not as `clipbias.results.queries.KINDS` says; names column and row.
     """
-    import pandas as pd
-
-    path = folder / "queries.parquet"
-    try:
-        frame = pd.read_parquet(path)
-    except Exception as error:
-        # Parquet readers raise a dozen types for damaged files; all mean the same here.
-        raise UserError(f"{path}: not a readable table ({type(error).__name__})") from error
+    frame = read_queries_file(folder / "queries.parquet")
     if tuple(frame.columns) == schema1.QUERY_COLUMNS:
         frame = schema1.upgraded_queries(frame)[list(QUERY_COLUMNS)]
-    if tuple(frame.columns) != QUERY_COLUMNS:
-        raise UserError(f"{path}: columns {', '.join(map(str, frame.columns))}; expected {', '.join(QUERY_COLUMNS)}")
     return frame
 
 
@@ -200,7 +206,8 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: no such results folder; run `clipbias probe` first or name another")
-        found |= {file.parent for file in path.rglob("run.json")}
+        # What is no regular file is found too, and refused when it is read; a probe may be called run.json.
+        found |= {file.parent for file in path.rglob("run.json") if not file.is_dir()}
     return sorted(found)
 
 
@@ -222,31 +229,40 @@ class Finished:
         return read_queries(self.folder)
 
 
-def load_runs(paths: Sequence[Path]) -> list[Finished]:
+def load_runs(paths: Sequence[Path], damaged: list[str] | None = None) -> list[Finished]:
     """Every finished run in and below ``paths``, one for each model, data set, split and probe, in that order.
 
     Runs from several folders and machines are merged. A run that is there twice counts once where it is the same
     (model, data and spec, by fingerprint): the first by path is taken. Models, or data sets, of one name and different
     fingerprints are named NAME@FINGERPRINT. Folders without ``run.json`` are unfinished and passed over.
 
+    Args:
+        paths: folders.
+        damaged: where the lines on damaged runs go, which are left out then; all of each run is read for it.
+
     Raises:
-        UserError: a path does not exist, a run is damaged, of another schema, or there twice and not the same.
+        UserError: a path does not exist; without ``damaged``: a run is damaged, of another schema, or there twice and
+            not the same.
     """
     found: dict[tuple[str, ...], Finished] = {}
     for folder in find_runs(paths):
         try:
-            run = read_run(folder)
-        except UserError:
-            if (folder / "run.json").exists():
+            one = Finished(folder, read_run(folder))
+            if damaged is not None:
+                _ = one.rows, one.queries
+            run = one.run
+            earlier = found.setdefault((run.model, run.data, run.split, run.probe, *which(run)), one)
+            if earlier.run.probe_spec != run.probe_spec:
+                raise UserError(
+                    f"{folder}: {run.probe} of {run.model} on {run.data} is there twice and differs, "
+                    f"see {earlier.folder}; remove one"
+                )
+        except UserError as error:
+            if not os.path.lexists(folder / "run.json"):
+                continue  # made anew by another process since it was listed: unfinished
+            if damaged is None:
                 raise
-            continue  # made anew by another process since it was listed: unfinished
-        key = (run.model, run.data, run.split, run.probe, *which(run))
-        earlier = found.setdefault(key, Finished(folder, run))
-        if earlier.run.probe_spec != run.probe_spec:
-            raise UserError(
-                f"{folder}: {run.probe} of {run.model} on {run.data} is there twice and differs, see {earlier.folder}; "
-                "remove one"
-            )
+            damaged.append(str(error))
     return _told_apart([found[key] for key in sorted(found)])
 
 
@@ -264,25 +280,8 @@ def _told_apart(runs: list[Finished]) -> list[Finished]:
             run = replace(run, model=f"{run.model}@{run.fingerprint[:_HEAD]}")
         if len(data[run.data, run.split]) > 1:
             run = replace(run, data=f"{run.data}@{run.data_fingerprint[:_HEAD]}")
-        out.append(Finished(one.folder, run))
+        told = Finished(one.folder, run)
+        # What was read already need not be read again under the new name.
+        told.__dict__.update({name: one.__dict__[name] for name in ("rows", "queries") if name in one.__dict__})
+        out.append(told)
     return out
-
-
-def top1(queries: pd.DataFrame, condition: str, direction: str = "t2i") -> pd.Series:
-    """Credit for the first place (0 to 1, `clipbias.stats.ties`) of a condition's queries, by query."""
-    import pandas as pd
-
-    mine = queries[(queries["condition"] == condition) & (queries["direction"] == direction)].set_index("query")
-    return pd.Series(credit(*_counts(mine), 1), index=mine.index)
-
-
-def ranks(queries: pd.DataFrame) -> pd.Series:
-    """Expected rank of each line's query, 1 is best."""
-    import pandas as pd
-
-    return pd.Series(expected_rank(*_counts(queries)), index=queries.index)
-
-
-def _counts(queries: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    better, equal, right = (queries[name].to_numpy() for name in ("better", "equal", "right"))
-    return better, equal, right

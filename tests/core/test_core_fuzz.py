@@ -75,8 +75,8 @@ def test_a_changed_row_is_refused_in_one_line_or_read(tmp_path_factory, content)
 @given(st.binary(max_size=300), st.integers(0, 5000))
 def test_a_changed_table_of_queries_is_refused_or_read(tmp_path_factory, noise, place):
     folder = tmp_path_factory.mktemp("queries")
-    line = ["full", "t2i", 0, 0, 0, 0, 1, 0.5, 0.1, True, False]
-    write_run(folder, make_run(), [make_row()], pd.DataFrame([line] * 20, columns=list(QUERY_COLUMNS)))
+    lines = [["full", "t2i", query, 0, 0, 0, 1, 0.5, 0.1, True, False] for query in range(20)]
+    write_run(folder, make_run(), [make_row()], pd.DataFrame(lines, columns=list(QUERY_COLUMNS)))
     raw = (folder / "queries.parquet").read_bytes()
     place = min(place, len(raw))
     (folder / "queries.parquet").write_bytes(raw[:place] + noise + raw[place + len(noise) :])
@@ -177,7 +177,8 @@ def test_checkpoints_of_noise_are_refused(tmp_path_factory, suffix, raw):
 
 
 def test_results_of_anybody_cannot_name_a_model_that_drives_the_terminal(tmp_path):
-    run = make_run(model="m\x1b]0;owned\x07")
-    write_run(tmp_path / "r", run, [make_row()], pd.DataFrame(columns=list(QUERY_COLUMNS)))
+    write_run(tmp_path / "r", make_run(), [make_row()], pd.DataFrame(columns=list(QUERY_COLUMNS)))
+    run = asdict(make_run(model="m\x1b]0;owned\x07"))  # clipbias itself would not write it
+    (tmp_path / "r" / "run.json").write_text(json.dumps(run))
     with pytest.raises(UserError, match="control characters"):
         load_runs([tmp_path])

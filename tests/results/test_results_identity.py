@@ -16,6 +16,7 @@ from PIL import Image
 from clipbias.data.loading import load_dataset
 from clipbias.errors import UserError
 from clipbias.models.loading import checkpoint_name, load_model
+from clipbias.names import unprintable
 from clipbias.probe.run import run_probe
 from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
@@ -180,7 +181,7 @@ def listing(folder: Path) -> dict[Path, bytes | None]:
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(names.filter(lambda n: not set(n) & set("\x1b")), names.filter(lambda n: not set(n) & set("\x1b")))
+@given(names.filter(lambda n: not unprintable(n)), names.filter(lambda n: not unprintable(n)))
 def test_a_report_writes_below_its_folder_whatever_models_and_data_are_called(tmp_path_factory, model, data):
     from clipbias.report.build import build_report
     from tests.tests_support import write_models

@@ -1,0 +1,155 @@
+"""What is written can be read; what others wrote is refused by column and row; one damaged run stops no report."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests_support import make_row, make_run
+
+from clipbias.errors import CheckFailed, UserError
+from clipbias.report.build import build_report
+from clipbias.results import schema1
+from clipbias.results.folder import load_runs, read_queries, read_run, write_run
+from clipbias.results.queries import KINDS
+from clipbias.results.record import QUERY_COLUMNS
+
+
+def queries(count=4):
+    whole = np.arange(count, dtype=np.int32)
+    return pd.DataFrame(
+        {
+            "condition": "full",
+            "direction": "t2i",
+            "query": whole,
+            "cluster": whole,
+            "better": np.int32(0),
+            "equal": np.int32(0),
+            "right": np.int32(1),
+            "cosine": np.float32(0.5),
+            "margin": np.float32(math.inf),
+            "eligible": True,
+            "affected": False,
+        }
+    )[list(QUERY_COLUMNS)]
+
+
+def written(folder, **changes):
+    write_run(folder, make_run(**changes), [make_row(condition="full")], queries())
+    return folder
+
+
+def test_every_column_has_a_kind():
+    assert set(QUERY_COLUMNS) | set(schema1.QUERY_COLUMNS) == set(KINDS)
+
+
+WRONG = {
+    "another type": lambda t: t.assign(better="x"),
+    "floats for whole numbers": lambda t: t.assign(query=t["query"] + 0.5),
+    "switches for numbers": lambda t: t.assign(cosine=True),
+    "texts for switches": lambda t: t.assign(eligible="yes"),
+    "numbers for texts": lambda t: t.assign(condition=3),
+    "missing numbers": lambda t: t.assign(cosine=[0.1, None, 0.2, 0.3]),
+    "missing names": lambda t: t.assign(condition=["a", None, "b", "c"]),
+    "NaN": lambda t: t.assign(cosine=[0.1, 0.2, np.nan, 0.3]),
+    "negative": lambda t: t.assign(better=[0, 0, -1, 0]),
+    "none right": lambda t: t.assign(right=[1, 0, 1, 1]),
+    "too large": lambda t: t.assign(query=[0, 1, 2, 2**40]),
+    "another direction": lambda t: t.assign(direction=["t2i", "t2i", "x2y", "t2i"]),
+    "twice": lambda t: pd.concat([t, t.tail(1)]),
+    "escapes": lambda t: t.assign(condition=["full", "a\x1b[31m", "b", "c"]),
+    "lists": lambda t: t.assign(margin=[[1.0]] * 4),
+    "dates": lambda t: t.assign(query=pd.Timestamp("2020-01-01")),
+    "complex column set": lambda t: t.drop(columns="margin"),
+    "another column": lambda t: t.assign(more=1),
+    "another order": lambda t: t[list(t.columns)[::-1]],
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_table_of_others_is_refused_by_column_and_row(tmp_path, kind):
+    folder = written(tmp_path / "run")
+    WRONG[kind](queries()).to_parquet(folder / "queries.parquet", index=False)
+    with pytest.raises(UserError, match=r"queries\.parquet[^\n]*expected[^\n]*$") as refused:
+        read_queries(folder)
+    assert "\x1b" not in str(refused.value)
+
+
+def test_the_row_is_named(tmp_path):
+    folder = written(tmp_path / "run")
+    WRONG["negative"](queries()).to_parquet(folder / "queries.parquet", index=False)
+    with pytest.raises(UserError, match=r"queries.parquet, row 2: better is -1; expected 0 or more there"):
+        read_queries(folder)
+
+
+def test_a_good_table_comes_back(tmp_path):
+    pd.testing.assert_frame_equal(read_queries(written(tmp_path / "run")), queries(), check_dtype=True)
+    write_run(tmp_path / "empty", make_run(), [make_row()], queries(0))
+    assert len(read_queries(tmp_path / "empty")) == 0
+
+
+@pytest.mark.parametrize(
+    ("run", "row", "table"),
+    [
+        ({"model": "a\u200bb"}, {}, queries()),
+        ({}, {"condition": "a\u200bb"}, queries()),
+        ({}, {"x": math.nan}, queries()),
+        ({}, {"value": math.inf}, queries()),
+        ({}, {"n": np.int64(3)}, queries()),
+        ({}, {}, WRONG["twice"](queries())),
+        ({}, {}, WRONG["NaN"](queries())),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(tmp_path, run, row, table):
+    folder = written(tmp_path / "run")
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(UserError, match="not written, it could not be read again"):
+        write_run(folder, make_run(**run), [replace(make_row(), **row)], table)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def damage(folder, kind):
+    match kind:
+        case "pipe":
+            (folder / "run.json").unlink()
+            os.mkfifo(folder / "run.json")
+        case "rows":
+            (folder / "rows.jsonl").write_text("{}\n")
+        case "queries":
+            (folder / "queries.parquet").write_bytes(b"PAR1")
+        case "schema":
+            (folder / "run.json").write_text(json.dumps({"schema": 99}))
+        case "deep":
+            (folder / "run.json").write_text("[" * 100_000)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "rows", "queries", "schema", "deep"])
+def test_a_damaged_run_is_left_out_of_the_report_and_named(tmp_path, kind):
+    written(tmp_path / "results" / "good")
+    damage(written(tmp_path / "results" / "bad", probe="other"), kind)
+    with pytest.raises(CheckFailed, match=r"1 damaged runs are left out of it:\n  [^\n]*bad"):
+        build_report([tmp_path / "results"], tmp_path / "out")
+    assert (tmp_path / "out" / "index.html").is_file()
+    damaged: list[str] = []
+    assert len(load_runs([tmp_path / "results"], damaged)) == 1 and len(damaged) == 1
+
+
+def test_a_probe_may_be_called_as_a_file_of_a_run(tmp_path):
+    folder = written(tmp_path / "results" / "run.json")
+    assert [one.folder for one in load_runs([tmp_path / "results"])] == [folder]
+    assert read_run(folder).probe == make_run().probe
+
+
+def test_settings_of_matplotlib_and_dollar_signs_change_nothing(tmp_path, monkeypatch):
+    import matplotlib as mpl
+
+    written(tmp_path / "results" / "a", model="$\\evil$ [red] {x}")
+    monkeypatch.setitem(mpl.rcParams, "text.usetex", True)
+    monkeypatch.setitem(mpl.rcParams, "font.size", 40)
+    build_report([tmp_path / "results"], tmp_path / "out")
+    assert (tmp_path / "out" / "index.html").is_file() and mpl.rcParams["font.size"] == 40
