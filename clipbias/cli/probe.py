@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         revision: Annotated[str | None, typer.Option(help="Commit or tag of the model's hub repository.")] = None,
         trust_remote_code: Annotated[
-            bool, typer.Option("--trust-remote-code", help="Run the Python code of an hf: or st: repository.")
+            bool, typer.Option("--trust-remote-code", help="Run the Python code of an hf: repository.")
         ] = False,
         device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
         precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",

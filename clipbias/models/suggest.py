@@ -17,7 +17,7 @@ def unknown_model(name: str) -> UserError:
     if _HUB.match(name) and not Path(name).suffix:
         return UserError(
             f"no model and no file is called {name!r}; a repository on the Hugging Face hub is written "
-            f"hf:{name} (transformers), openclip:hf-hub:{name} (open_clip) or st:{name} (sentence-transformers)"
+            f"hf:{name} (transformers) or openclip:hf-hub:{name} (open_clip)"
         )
     if "/" in name or Path(name).suffix in (".pt", ".bin", ".safetensors", ".pth"):
         return UserError(f"{name}: no such file; pass a checkpoint, a model folder, or a name of `clipbias models`")
