@@ -79,7 +79,7 @@ def _rows_and_queries(session: Session, probe: Probe, measured: list[Measured]) 
     for direction in DIRECTIONS:
         for one in measured:
             affected = np.array([a != b for a, b in zip(one.texts, baseline.texts, strict=True)])
-            table = _queries(one.rankings[direction], session.clusters(direction)).assign(
+            table = query_table(one.rankings[direction], session.clusters(direction)).assign(
                 condition=one.name,
                 direction=direction,
                 eligible=_query_mask(one.eligible, owner, images, direction),
@@ -99,7 +99,7 @@ def _cut(lengths: np.ndarray, context: int) -> tuple[float, float]:
     return float((lengths > context).mean()), float(np.maximum(lengths - context, 0).mean())
 
 
-def _queries(ranking: Ranking, cluster: np.ndarray) -> pd.DataFrame:
+def query_table(ranking: Ranking, cluster: np.ndarray) -> pd.DataFrame:
     """What is kept of each query of one condition and direction."""
     whole = {name: getattr(ranking, name).astype(np.int32) for name in ("better", "equal", "right")}
     real = {name: getattr(ranking, name).astype(np.float32) for name in ("cosine", "margin")}

@@ -6,6 +6,8 @@ at every place, the rest filled).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from clipbias.probe.parameters import Filler, Place
 from clipbias.probe.transforms._registry import Sentences, register_transform
 
@@ -18,6 +20,11 @@ def as_long(filler: str, sentence: str) -> str:
     if not words:
         return filler
     return " ".join((words * (count // len(words) + 1))[:count])
+
+
+def placed(sentence: str, at: int, fillers: Sequence[str]) -> Sentences:
+    """``sentence`` behind the first ``at`` of the ``fillers`` and before the others."""
+    return (*fillers[:at], sentence, *fillers[at:])
 
 
 @register_transform
@@ -36,4 +43,4 @@ def place(sentences: Sentences, k: Place, at: Place, text: Filler = NEUTRAL) -> 
     if len(sentences) < max(k, at):
         return None
     filler = [as_long(text, sentence) for number, sentence in enumerate(sentences, 1) if number != k]
-    return (*filler[: at - 1], sentences[k - 1], *filler[at - 1 :])
+    return placed(sentences[k - 1], at - 1, filler)

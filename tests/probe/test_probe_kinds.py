@@ -1,0 +1,222 @@
+"""Kinds of probes on rigged encoders whose bias is known, and their estimators against independent ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from clipbias.models.wrapped import WrappedEncoder
+from clipbias.probe import selftest
+from clipbias.probe.kinds.monotone import himo, monotone, prefix_lengths
+from clipbias.probe.kinds.position import position
+from clipbias.probe.kinds.text import text
+from clipbias.probe.session import Session
+from clipbias.probe.spec import find_probes
+from clipbias.stats.places import place_effects
+
+
+def rigged(kind, sees="no order"):
+    """A session on the captions of scenes; pictures are seen whole."""
+    data = selftest.rigged_data()
+    encoder = WrappedEncoder(selftest._Rigged(data.captions, kind, sees), kind, torch.device("cpu"), "fp32")
+    return Session(encoder, replace(data))
+
+
+def by(rows, metric, condition=None):
+    return [r for r in rows if r.metric == metric and condition in (None, r.condition)]
+
+
+def probe(name, **settings):
+    (found,) = find_probes(name)
+    return replace(found, settings={**found.settings, **settings})
+
+
+def design(seed, captions=60, places=4, squares=2, truth=(0.2, 0.0, -0.05, -0.15)):
+    """A Latin-square design with known effects of places and contents that differ by much."""
+    rng = np.random.default_rng(seed)
+    caption, told, square = (a.ravel() for a in np.meshgrid(*map(np.arange, (captions, places, squares))))
+    place = (caption + told + square) % places
+    level = rng.uniform(0.2, 0.8, (captions, places)) + rng.normal(0, 0.2, captions)[:, None]
+    chance = np.clip(level[caption, told] + np.array(truth)[place], 0, 1)
+    values = chance + rng.normal(0, 0.2, len(chance))
+    return values, caption * places + told, place, caption
+
+
+def test_place_effects_are_those_of_a_regression_on_dummies():
+    import statsmodels.formula.api as smf
+
+    values, content, place, caption = design(0)
+    frame = pd.DataFrame({"y": values, "c": content, "p": place})
+    fit = smf.ols("y ~ C(p) + C(c)", frame).fit()
+    against = np.array([0.0, *(fit.params[f"C(p)[T.{j}]"] for j in (1, 2, 3))])
+    found = place_effects(values, content, place, caption)
+    assert [value for value, _ in found.effects] == pytest.approx(against - against.mean())
+    assert found.slope[0] == pytest.approx(np.polyfit(range(4), against, 1)[0])
+    clustered = fit.get_robustcov_results("cluster", groups=frame["c"] // 4)
+    contrast = np.zeros(len(fit.params))
+    for j, weight in zip((1, 2, 3), (-0.1, 0.1, 0.3), strict=True):
+        contrast[list(fit.params.index).index(f"C(p)[T.{j}]")] = weight
+    test = clustered.t_test(contrast)
+    low, high = found.slope[1].low, found.slope[1].high
+    # statsmodels counts every content's constant as a parameter that shrinks the degrees of freedom.
+    assert (high - low) / 2 == pytest.approx(2.0 * float(test.sd[0][0]), rel=0.45)
+
+
+def test_intervals_of_place_effects_cover_the_truth():
+    truth = np.array([0.2, 0.0, -0.05, -0.15])
+    hits = []
+    for seed in range(200):
+        values, content, place, caption = design(seed)
+        chance = values  # no clipping occurs at these levels often enough to matter
+        found = place_effects(chance, content, place, caption)
+        hits.append([i.low <= t <= i.high for (_, i), t in zip(found.effects, truth, strict=True)])
+    assert 0.90 <= np.mean(hits) <= 0.99
+
+
+def test_places_that_no_sentence_joins_cannot_be_compared():
+    with pytest.raises(ValueError, match="joins all places"):
+        place_effects(np.zeros(4), np.arange(4), np.arange(4), np.arange(4))
+
+
+def test_a_reader_of_the_first_words_has_the_place_effect_that_it_must_have():
+    session = rigged("first words")
+    rows, queries = position(session, probe("place", squares=4))
+    rate = [r.value for r in by(rows, "place_recall@1")]
+    effects = by(rows, "place_effect")
+    # Behind a whole sentence of filler less than one more word is read: near chance everywhere but at the first place.
+    assert rate[0] > 0.05 and max(rate[1:]) < rate[0] / 2
+    want = np.array(rate) - np.mean(rate)  # every sentence at every place: the plain means
+    assert [r.value for r in effects] == pytest.approx(want)
+    assert by(rows, "place_slope")[0].high < 0
+    half, _ = position(session, probe("place", squares=2))
+    for row, true in zip(by(half, "place_effect"), want, strict=True):
+        assert row.low <= true <= row.high
+    assert len(queries) == 16 * (np.array([len(s) for s in session.sentences]) >= 4).sum()
+
+
+@pytest.mark.parametrize("fill", ["neutral", "others"])
+def test_a_reader_without_order_has_no_place_effect(fill):
+    rows, _ = position(rigged("no order"), probe("place", fill=fill))
+    for row in [*by(rows, "place_effect"), *by(rows, "place_slope")]:
+        assert row.value == pytest.approx(0, abs=1e-9) and (row.low is None or row.low <= 0 <= row.high)
+
+
+def test_himo_by_hand_and_against_numpy():
+    assert prefix_lengths(5, 2) == [3, 5] and prefix_lengths(7, 3) == [3, 5, 7]
+    assert himo(np.array([0.1, 0.2])) == 1 and himo(np.array([0.1, 0.1, 0.2])) == 0
+    values = np.array([0.1, 0.5, 0.2, 0.9, 0.3])
+    assert himo(values) == pytest.approx(np.corrcoef(np.arange(5), values)[0, 1])
+    assert himo(np.full(5, 0.3)) == 0
+
+
+def test_more_text_brings_a_reader_of_everything_nearer_and_a_reader_of_the_start_nowhere():
+    read = {kind: monotone(rigged(kind), probe("monotone"))[0] for kind in ("no order", "first words")}
+    assert by(read["no order"], "himo@2")[0].value > 0.95 and by(read["no order"], "himo@all")[0].value > 0.9
+    assert by(read["first words"], "himo@2")[0].value == 0  # two equal cosines do not rise
+    assert by(read["first words"], "himo@3")[0].value == 0
+
+
+def test_a_text_encoder_says_where_it_reads_without_any_image():
+    rows = {kind: text(rigged(kind), probe("text"))[0] for kind in ("no order", "first words")}
+    bag = [by(rows["no order"], f"self_cosine_{where}", "inserted")[0].value for where in ("start", "middle", "end")]
+    assert bag[1:] == pytest.approx([bag[0]] * 2)
+    first = rows["first words"]
+    start, _, end = (by(first, f"self_cosine_{w}", "inserted")[0].value for w in ("start", "middle", "end"))
+    assert start < 0.5 and end == pytest.approx(1)
+    assert by(first, "self_cosine_end", "removed")[0].value == pytest.approx(1)
+    weights = [r.value for r in by(first, "sentence_weight")]
+    assert weights[0] > 0.7 > 0.2 > max(map(abs, weights[2:6]))
+
+
+def test_shapley_values_are_those_of_all_orders():
+    from itertools import permutations
+
+    from clipbias.stats.shapley import shapley, subsets_needed
+
+    rng = np.random.default_rng(0)
+    for count in (1, 3, 5):
+        subsets, orders = subsets_needed(count, 4, 0)
+        worth = {s: rng.normal() for s in subsets}
+        assert len(subsets) == 2**count and not orders
+        brute = np.zeros(count)
+        every = list(permutations(range(count)))
+        for order in every:
+            for k, part in enumerate(order):
+                brute[part] += worth[tuple(sorted(order[: k + 1]))] - worth[tuple(sorted(order[:k]))]
+        shares, error = shapley(count, orders, worth.__getitem__)
+        assert shares == pytest.approx(brute / len(every)) and not error.any()
+        assert shares.sum() == pytest.approx(worth[tuple(range(count))] - worth[()])
+
+
+def test_sampled_shapley_values_are_near_the_truth_by_their_error_and_sum_to_the_gain():
+    from clipbias.stats.shapley import shapley, subsets_needed
+
+    parts = np.array([0.5, 0.2, 0.1, 0.1, 0.05, 0.0, 0.0, -0.1])
+
+    def worth(subset):
+        return parts[list(subset)].sum() + 0.4 * (0 in subset and 1 in subset)
+
+    truth = parts + np.array([0.2, 0.2, 0, 0, 0, 0, 0, 0])
+    subsets, orders = subsets_needed(8, 64, 1)
+    shares, error = shapley(8, orders, {s: worth(s) for s in subsets}.__getitem__)
+    assert shares.sum() == pytest.approx(worth(tuple(range(8))))
+    assert (np.abs(shares - truth) <= 4 * error + 1e-9).all()
+
+
+def test_shares_of_sentences_sum_to_the_gain_and_fall_on_what_is_read():
+    from clipbias.probe.kinds.shapley import shapley as kind
+
+    rows, _ = kind(rigged("first words"), probe("shapley", captions=20))
+    gain, curve = by(rows, "caption_gain")[0].value, [r.value for r in by(rows, "shapley_by_sentence")]
+    session = rigged("first words")
+    assert by(rows, "shapley_first")[0].value == pytest.approx(curve[0])
+    full = session.rankings([(c, None, 0) for c in session.dataset.captions])["t2i"]
+    from clipbias.stats.ties import credit
+
+    chosen = np.linspace(0, 199, 20).astype(int)
+    assert gain == pytest.approx(credit(*full.counts, 1)[chosen].mean() - 1 / 200, abs=1e-6)
+
+
+def test_an_order_free_reader_relies_on_the_first_sentence_for_what_it_tells_and_one_of_the_start_for_more():
+    from clipbias.probe.kinds.reliance import reliance
+
+    rows = reliance(rigged("no order"), probe("reliance"))[0]
+    excess = by(rows, "excess_loss", "late-fusion")[0]
+    assert excess.low <= 0 <= excess.high or abs(excess.value) < 0.05
+    rows = reliance(rigged("first words", sees="first words"), probe("reliance"))[0]
+    assert by(rows, "excess_loss", "late-fusion")[0].low > 0.3
+
+
+def test_the_oracle_of_scenes_is_a_search_for_the_facts():
+    from clipbias.probe.kinds.reliance import oracle_credits
+    from clipbias.scenes import long_caption, sample_scene
+
+    session = rigged("no order")
+    session.dataset = replace(session.dataset, name="scenes", split="validation")
+    scenes = [sample_scene("validation", i) for i in range(200)]
+    found = oracle_credits(session, without_first=True)
+    for i in range(0, 200, 20):
+        names = [f for s in long_caption(scenes[i])[1:] for f in s.facts]
+        mine = scenes[i].facts()
+        fits = sum(all(other.facts().get(n) == mine[n] for n in names) for other in scenes)
+        assert found[i] == pytest.approx(1 / fits)
+
+
+def test_a_shift_ruins_a_reader_of_the_start_and_not_one_without_order():
+    from clipbias.probe.kinds.shift import fall, prefix, shift, unevenness
+
+    assert fall(np.array([[0.8, 0.9, 0.1]]))[0] == pytest.approx(0.75)
+    assert unevenness(np.array([[0.8, 0.9, 0.1]]))[0] == pytest.approx(0.05)
+    session = rigged("first words", sees="first words")
+    rows, _ = shift(session, probe("shift", shifts=[0, 5, 40]))
+    assert {r.condition for r in rows} == {f"{f}-{d}" for f in ("neutral", "unseen") for d in ("t2i", "i2t")}
+    at = {(r.condition, r.x): r.value for r in by(rows, "shift_recall@1")}
+    assert at["neutral-t2i", 0.0] > 0.4 and min(at.values()) < 0.05
+    assert by(rows, "shift_fall", "unseen-t2i")[0].low > 0.3
+    trend = by(rows, "shift_trend", "neutral-t2i")[0]
+    assert trend.value < 0 and trend.p < 1e-6
+    assert prefix(session, "one two", 0) == ("", 0)
