@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -38,20 +39,27 @@ def _print_version(value: bool) -> None:
         raise typer.Exit
 
 
+def _names_code(value: object) -> bool:
+    """Whether a model, or one of several, is a ``module:function``, which is imported and run."""
+    from clipbias.models.libraries import LIBRARIES
+
+    names = value if isinstance(value, list) else [value]
+    return any(isinstance(name, str) and ":" in name and not name.startswith(tuple(LIBRARIES)) for name in names)
+
+
 def _apply_config(context: typer.Context, path: Path) -> None:
     """Take the options of a TOML file, a table a command, as defaults.
 
     Raises:
         UserError: not readable, no such command, or an option that the command does not have.
     """
-    import tomllib
-
     from clipbias.errors import UserError
+    from clipbias.gate import read_toml
 
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path}: not a readable configuration: {error}") from error
+        content = read_toml(path)
+    except UserError as error:
+        raise UserError(f"{error}; not a readable configuration") from error
 
     def check(command: object, table: object, place: str) -> None:
         if not isinstance(table, dict):
@@ -64,6 +72,11 @@ def _apply_config(context: typer.Context, path: Path) -> None:
             elif key not in known or not place:
                 where = f"[{place}]" if place else "the file"
                 raise UserError(f"{path}: {where} has {key!r}; known are {', '.join([*inner, *known])}")
+            elif key in ("model", "base") and _names_code(value):
+                raise UserError(
+                    f"{path}: [{place}] {key} = {value!r} would run code; a file may not ask for that, "
+                    "give it on the command line"
+                )
 
     check(context.command, content, "")
     context.default_map = content
@@ -95,18 +108,35 @@ def options(
         _apply_config(context, config)
 
 
+def _answer_signals() -> None:
+    """SIGTERM and SIGHUP end as an interrupt does: temporary files are removed, a line is said, the code is 128 + n."""
+    import signal
+
+    def stop(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # nohup asks for SIGHUP to be ignored, and that is kept.
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, stop)
+
+
 def main() -> None:
-    """Run the command line; exit codes: 0 done, 1 a check failed, 2 wrong use or bad input, 130 interrupted."""
+    """Run the command line; exit codes: 0 done, 1 a check failed, 2 wrong use or bad input, 128 + n on a signal."""
     from clipbias.errors import CheckFailed, UserError
 
     debug = "--debug" in sys.argv[1:]
+    _answer_signals()
     try:
         app(prog_name="clipbias")
     except (KeyboardInterrupt, SystemExit) as stop:
         # An interrupt inside a command comes as the exit that Typer made of it.
         code = 130 if isinstance(stop, KeyboardInterrupt) else stop.code
-        if code == 130:
-            print("interrupted; what was finished is kept", file=sys.stderr)
+        words = {130: "interrupted", 143: "ended by SIGTERM", 129: "ended by SIGHUP"}.get(code)  # type: ignore[arg-type]
+        if words is not None:
+            with suppress(OSError):  # a terminal that hung up
+                print(f"{words}; what was finished is kept", file=sys.stderr)
         sys.exit(code)
     except BrokenPipeError:
         sys.stderr.close()

@@ -84,7 +84,7 @@ def register(app: typer.Typer) -> None:
         if compile_:
             for encoder in encoders:
                 encoder.compile()
-        chosen = data or default_dataset_name()
+        chosen = default_dataset_name() if data is None else data
         dataset = load_dataset(
             chosen, root=root, split=split, skip_bad=skip_bad, **pairs(option, "--option", DATA_OPTIONS)
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
+import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from clipbias.errors import UserError
+from clipbias.gate import read_toml
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Recipe:
         lines = []
         for key, value in asdict(self).items():
             text = (
-                f'"{value}"'
+                json.dumps(value)
                 if isinstance(value, str)
                 else str(value).lower()
                 if isinstance(value, bool)
@@ -125,8 +127,8 @@ def read_recipe(path: Path, base: Recipe) -> Recipe:
         UserError: the file cannot be read, is no TOML, or has a setting that does not fit.
     """
     try:
-        settings = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        settings: dict[str, Any] = read_toml(path)
+    except UserError as error:
         raise UserError(f"{path}: not a readable recipe: {error}") from error
     try:
         return base.override(**settings)
