@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -146,3 +147,9 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
             read(path, "spec")
         except UserError as error:
             assert "\n" not in str(error)
+
+
+def test_the_documented_limits_are_those_of_the_code():
+    text = (Path(__file__).parents[2] / "docs" / "security.md").read_text("utf-8")
+    for kind, most in (*gate.SIZES.items(), *gate.COUNTS.items()):
+        assert f"| {kind} | {most:,} |" in text
