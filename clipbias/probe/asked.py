@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.loading import load_dataset
+from clipbias.errors import UserError
 from clipbias.models.encoder import Encoder
 from clipbias.models.loading import load_model
 from clipbias.results.settings import Settings
@@ -24,6 +25,8 @@ def open_encoder(settings: Settings, trust_remote_code: bool = False) -> Encoder
     """
     # A record may come from anybody: it cannot ask for code to be run (`load_model` wants a Python bool for that).
     options: dict[str, Any] = dict(settings.model_options)
+    if own := options.keys() & {"name", "weights", "device", "precision", "revision", "trust_remote_code"}:
+        raise UserError(f"{settings.model}: the record gives {', '.join(sorted(own))} as a model option; refused")
     encoder = load_model(
         settings.model,
         settings.weights or None,
