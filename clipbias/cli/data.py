@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from clipbias.cli import bias
+
 DATA_OPTIONS = ("name", "root", "split", "skip_bad")
 """What `load_dataset` takes beside a reader's options."""
 
@@ -15,6 +17,7 @@ def register(app: typer.Typer) -> None:
     """Add the group."""
     group = typer.Typer(help="Data sets: list, check, measure and look at them.", no_args_is_help=True)
     app.add_typer(group, name="data")
+    bias.register(group)
 
     @group.command("list")
     def list_(as_json: Annotated[bool, typer.Option("--json", help="JSON output.")] = False) -> None:

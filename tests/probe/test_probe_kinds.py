@@ -220,3 +220,31 @@ def test_a_shift_ruins_a_reader_of_the_start_and_not_one_without_order():
     trend = by(rows, "shift_trend", "neutral-t2i")[0]
     assert trend.value < 0 and trend.p < 1e-6
     assert prefix(session, "one two", 0) == ("", 0)
+
+
+def test_pairs_of_scenes_differ_where_they_say_and_are_told_apart_by_who_reads_them(tmp_path):
+    from clipbias.errors import UserError
+    from clipbias.probe.kinds.pairs import pairs, read_trials, scene_trials
+    from clipbias.scenes import sample_scene
+
+    for index in range(30):
+        scene = sample_scene("validation", index)
+        for trial in scene_trials(scene, 0):
+            changed = sum(a != b for a, b in zip(trial.right.split(), trial.wrong.split(), strict=True))
+            assert changed == (2 if trial.group == "swapped" else 1), trial
+    session = rigged("no order")
+    names, captions = session.dataset.image_names, session.dataset.captions
+    file = tmp_path / "p.csv"
+    lines = [f'{names[i]},"{captions[i]}","{captions[i + 1]}",g,{i // 2}' for i in range(20)]
+    file.write_text("\n".join(["image,right,wrong,group,item", *lines, f"{names[0]},same,same,ties,"]))
+    rows, _ = pairs(session, probe("pairs", file=str(file)))
+    assert by(rows, "pair_accuracy", "g")[0].value == 1 == by(rows, "item_accuracy", "g")[0].value
+    assert by(rows, "item_accuracy", "g")[0].n == 10 and by(rows, "pair_accuracy", "ties")[0].value == 0.5
+    file.write_text("image,right,wrong\nnowhere,a,b\n")
+    with pytest.raises(UserError, match="row 1: the data set has no image 'nowhere'"):
+        read_trials(file, {"0": 0})
+    file.write_text("image,right\n0,a\n")
+    with pytest.raises(UserError, match="row 1: the columns image, right and wrong"):
+        read_trials(file, {"0": 0})
+    with pytest.raises(UserError, match=r"say settings\.file"):
+        pairs(session, probe("pairs"))

@@ -28,13 +28,18 @@ UNSEEN = "quorum tariff audit statute clause docket ledger fiscal verdict treaty
 
 
 def prefix(session: Session, words: str, tokens: int) -> tuple[str, int]:
-    """The fewest of ``words``, repeated, that take at least so many tokens, and how many they take."""
+    """The fewest of ``words``, repeated, that take at least so many tokens, and how many they take.
+
+    A model that does not say how many tokens a text has is given so many words.
+    """
+    if not tokens:
+        return "", 0
     cycle = words.split()
     line = [cycle[k % len(cycle)] for k in range(tokens)]  # a word has at least one token
     lengths = session.encoder.token_lengths(["", *(" ".join(line[: k + 1]) for k in range(tokens))])
-    taken = lengths[1:] - lengths[0]
-    enough = int(np.argmax(taken >= tokens)) if tokens else -1
-    return " ".join(line[: enough + 1]), int(taken[enough]) if tokens else 0
+    taken = lengths[1:] - lengths[0] if lengths.any() else np.arange(1, tokens + 1)
+    enough = int(np.argmax(taken >= tokens))
+    return " ".join(line[: enough + 1]), int(taken[enough])
 
 
 def fall(means: np.ndarray) -> np.ndarray:
