@@ -3,24 +3,70 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import clipbias.cli
 
-_FIRST = ("models", "data", "probe", "finetune", "report", "demo", "selftest", "cache")
-_FOUND = {module.name for module in pkgutil.iter_modules(clipbias.cli.__path__)} - {"app", "console"}
-COMMANDS = (*_FIRST, *sorted(_FOUND - set(_FIRST)))
+_FIRST = ("models", "data", "probe", "finetune", "report", "demo", "selftest", "doctor", "cache")
+_FOUND = {module.name for module in pkgutil.iter_modules(clipbias.cli.__path__)}
+_HELPERS = {"app", "console", "complete", "options", "tables", "reference"}
+COMMANDS = (*_FIRST, *sorted(_FOUND - set(_FIRST) - _HELPERS))
 """Modules of subcommands, in the order of the help text; a new file in this folder is found by itself."""
+
+_GLOBAL = ("--debug", "--quiet", "-q")
+_GLOBAL_WITH_VALUE = ("--config",)
+
+
+def hoisted(arguments: list[str]) -> list[str]:
+    """The arguments with the global options in front, wherever they stood before ``--``."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    front, rest, place = [], [], 0
+    while place < end:
+        word = arguments[place]
+        count = 1
+        if word in _GLOBAL or word.startswith(tuple(f"{option}=" for option in _GLOBAL_WITH_VALUE)):
+            front.append(word)
+        elif word in _GLOBAL_WITH_VALUE and place + 1 < end:
+            front += arguments[place : place + 2]
+            count = 2
+        else:
+            rest.append(word)
+        place += count
+    return [*front, *rest, *arguments[end:]]
+
+
+class Commands(TyperGroup):
+    """The top group: global options anywhere, and help without the variables (docs/commands.md lists them)."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See `TyperGroup.parse_args`."""
+        return super().parse_args(ctx, hoisted(args))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """See `TyperGroup.get_command`."""
+        return _without_variables(super().get_command(ctx, cmd_name))
+
+
+def _without_variables(command: Any) -> Any:
+    for parameter in getattr(command, "params", ()):
+        parameter.show_envvar = False
+    for inner in getattr(command, "commands", {}).values():
+        _without_variables(inner)
+    return command
+
 
 app = typer.Typer(
     name="clipbias",
-    help="Measure how image-text models read long captions, and fix what they read badly.",
+    cls=Commands,
+    help="Measure position bias of image-text models on long captions, and mitigate it by fine-tuning.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     # Every option can be set by the environment too: CLIPBIAS_PROBE_OUT is --out of `clipbias probe`.
@@ -47,6 +93,15 @@ def _names_code(value: object) -> bool:
     return any(isinstance(name, str) and ":" in name and not name.startswith(tuple(LIBRARIES)) for name in names)
 
 
+def option_keys(command: Any) -> dict[str, str]:
+    """What a configuration calls a command's parameters -> their internal names: --model-option is model-option."""
+    keys = {}
+    for parameter in getattr(command, "params", ()):
+        long = [option for option in getattr(parameter, "opts", ()) if option.startswith("--")]
+        keys[max(long, key=len).removeprefix("--") if long else parameter.name] = parameter.name
+    return {key: name for key, name in keys.items() if key != "help"}
+
+
 def _apply_config(context: typer.Context, path: Path) -> None:
     """Take the options of a TOML file, a table a command, as defaults.
 
@@ -61,40 +116,54 @@ def _apply_config(context: typer.Context, path: Path) -> None:
     except UserError as error:
         raise UserError(f"{error}; not a readable configuration") from error
 
-    def check(command: object, table: object, place: str) -> None:
+    def internal(command: object, table: object, place: str) -> dict[str, Any]:
         if not isinstance(table, dict):
             raise UserError(f"{path}: [{place}] must be a table of options")
         inner = getattr(command, "commands", {})
-        known = [p.name for p in getattr(command, "params", ())]
+        keys = option_keys(command)
+        out: dict[str, Any] = {}
         for key, value in table.items():
             if key in inner:
-                check(inner[key], value, f"{place}.{key}".lstrip("."))
-            elif key not in known or not place:
+                out[key] = internal(inner[key], value, f"{place}.{key}".lstrip("."))
+            elif place and key.replace("_", "-") in keys:
+                if key == "models" or (key in ("model", "base") and _names_code(value)):
+                    raise UserError(
+                        f"{path}: [{place}] {key} = {value!r} would run code; a file may not ask for that, "
+                        "give it on the command line"
+                    )
+                out[keys[key.replace("_", "-")]] = value
+            else:
                 where = f"[{place}]" if place else "the file"
-                raise UserError(f"{path}: {where} has {key!r}; known are {', '.join([*inner, *known])}")
-            elif key in ("model", "base") and _names_code(value):
-                raise UserError(
-                    f"{path}: [{place}] {key} = {value!r} would run code; a file may not ask for that, "
-                    "give it on the command line"
-                )
+                raise UserError(f"{path}: {where} has {key!r}; known are {', '.join([*inner, *keys])}")
+        return out
 
-    check(context.command, content, "")
-    context.default_map = content
+    context.default_map = internal(context.command, content, "")
 
 
 @app.callback()
 def options(
     context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks instead of one-line errors.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, no notes; errors only.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks instead of one-line errors.", show_envvar=False)
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Results only: no progress, no notes.", show_envvar=False)
+    ] = False,
     config: Annotated[
-        Path | None, typer.Option(help="Options of commands from a TOML file, e.g. [probe] out = 'here'.")
+        Path | None,
+        typer.Option(
+            help=r"Options of commands from a TOML file: \[probe] with out = 'here' sets --out of probe.",
+            show_envvar=False,
+        ),
     ] = None,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and stop.", show_envvar=False
+        ),
     ] = False,
 ) -> None:
-    """Options that stand before the subcommand."""
+    """Options of every command; they may also stand behind it."""
     import logging
 
     logger = logging.getLogger("clipbias")
@@ -122,11 +191,16 @@ def _answer_signals() -> None:
             signal.signal(number, stop)
 
 
+def _debugging() -> bool:
+    arguments = sys.argv[1:]
+    before = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--debug" in before or os.environ.get("CLIPBIAS_DEBUG", "").lower() in ("1", "true", "yes", "on")
+
+
 def main() -> None:
     """Run the command line; exit codes: 0 done, 1 a check failed, 2 wrong use or bad input, 128 + n on a signal."""
     from clipbias.errors import CheckFailed, UserError
 
-    debug = "--debug" in sys.argv[1:]
     _answer_signals()
     try:
         app(prog_name="clipbias")
@@ -142,7 +216,7 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except Exception as error:
-        if debug:
+        if _debugging():
             raise
         from clipbias.cli.console import plain
 
@@ -153,9 +227,7 @@ def main() -> None:
         else:
             # Nobody's input in particular: a fault of clipbias, of a package, or of a user's own model.
             what = " ".join(f"{type(error).__name__}: {error}".split())
-            message = (
-                f"unexpected {what}; what was finished is kept, --debug before the command shows where it happened"
-            )
+            message = f"unexpected {what}; what was finished is kept, --debug shows where it happened"
         # Names and captions in messages come from files of anybody: nothing in them may drive the terminal.
         print("\n".join(map(plain, f"clipbias: {message}".split("\n"))), file=sys.stderr)
         sys.exit(1 if isinstance(error, CheckFailed) else 2)

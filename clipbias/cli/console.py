@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 if TYPE_CHECKING:
-    import typer
+    from rich.console import Console
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON output.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="CSV output.")]
 
 
 def plain(text: str) -> str:
@@ -18,18 +24,75 @@ def plain(text: str) -> str:
     return "".join("�" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") else c for c in line)
 
 
+def quiet() -> bool:
+    """Whether ``--quiet`` was given: results only."""
+    return logging.getLogger("clipbias").level >= logging.ERROR
+
+
+def note(text: str) -> None:
+    """A line beside the results, left out by ``--quiet``."""
+    if not quiet():
+        print(plain(text), flush=True)
+
+
+def wide_console(width: int) -> Console:
+    """A console as wide as the terminal; in a file or a pipe there is no edge to keep to."""
+    from rich.console import Console
+
+    console = Console()
+    return Console(width=None if console.is_terminal else width)
+
+
 def print_json(value: object) -> None:
-    """A value as JSON, on stdout."""
+    """A value as JSON on stdout."""
     print(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def print_csv(records: Sequence[Mapping[str, object]]) -> None:
+    """Records of the same keys as CSV on stdout; cells that a spreadsheet would take for a formula are quoted."""
+    import csv
+    import sys
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    keys = list(dict.fromkeys(key for record in records for key in record))
+    writer.writerow(keys)
+    for record in records:
+        writer.writerow([_cell(record.get(key)) for key in keys])
+
+
+def _cell(value: object) -> object:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list, tuple)) else value
+
+
+def printed(records: Sequence[Mapping[str, object]], as_json: bool, as_csv: bool) -> bool:
+    """Print records for programs if one of the switches asks for it; whether it did.
+
+    Raises:
+        UserError: both do.
+    """
+    from clipbias.errors import UserError
+
+    if as_json and as_csv:
+        raise UserError("choose --json or --csv, not both")
+    if as_json:
+        print_json(list(records))
+    elif as_csv:
+        print_csv(records)
+    return as_json or as_csv
 
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress callback (what, done, total) that draws bars on stderr where that is a terminal.
+    """A progress callback (what, done, total): bars on stderr where that is a terminal, a line a minute elsewhere.
 
     One bar for each ``what`` up to its first comma; the rest is free to change.
     """
-    import click
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -40,24 +103,28 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         TimeRemainingColumn,
     )
 
+    from clipbias.progress import Lines
+
     console = Console(stderr=True)
-    context = click.get_current_context(silent=True)
-    quiet = context is not None and bool(context.find_root().params.get("quiet"))
+    if quiet() or not console.is_terminal:
+        lines = Lines()
+        yield lambda what, done, total: None if quiet() else lines(f"{plain(what)} {done:,}/{total:,}")
+        return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
-        tasks: dict[str, int] = {}
+    with Progress(*columns, console=console, transient=True) as progress:
+        tasks: dict[str, Any] = {}
 
         def show(what: str, done: int, total: int) -> None:
             name = what.partition(",")[0]
             if name not in tasks:
-                tasks[name] = progress.add_task(what, total=total)
-            progress.update(tasks[name], description=what, completed=done, total=total or None)  # type: ignore[arg-type]
+                tasks[name] = progress.add_task(plain(what), total=total)
+            progress.update(tasks[name], description=plain(what), completed=done, total=total or None)
 
         yield show
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from clipbias.finetune.ablation import Grid
+    from clipbias.finetune.recipe import Recipe
 
 Settings = Annotated[list[str] | None, typer.Option("--set", help="A recipe setting, e.g. --set lr=1e-5; repeatable.")]
 
@@ -41,51 +45,32 @@ def _finetune_command(name: str) -> Callable[..., None]:
         resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
         evaluate: Annotated[bool, typer.Option(help="Probe before and after.")] = True,
     ) -> None:
-        from clipbias.cli.console import pairs, progress_bar
-        from clipbias.data.build import without_images
-        from clipbias.data.loading import load_dataset
-        from clipbias.data.sentences import split_sentences
-        from clipbias.finetune.export import export_run
-        from clipbias.finetune.recipe import read_recipe
-        from clipbias.finetune.recipes import nano, recipe_called
-        from clipbias.finetune.runs import finetune, for_base, trainable
-        from clipbias.finetune.train import training_pixels
-        from clipbias.models.loading import load_model
-        from clipbias.probe.distributed import local_device, process_group
+        from clipbias.cli.console import note, pairs, progress_bar
+        from clipbias.finetune.ask import Training, run_training
 
-        encoder = trainable(load_model(base, weights=weights, device=local_device("auto")))
-        chosen = for_base(recipe_called(name), encoder)
-        if data == "scenes":
-            chosen = nano(chosen)
-        if recipe is not None:
-            chosen = read_recipe(recipe, chosen)
-        chosen = chosen.override(seed=seed, **pairs(settings, "--set"))
         folder = out or Path("runs") / f"{name}-seed{seed}"
-        print(chosen.to_toml(), end="")
-        dataset, held_out = load_dataset(data, root=root, split=split), None
-        if data == "scenes":
-            dataset = training_pixels(dataset)
-            held_out = without_images(load_dataset(data, split="validation"), range(200, 1000), "other")
-        with process_group(None) as number, progress_bar() as bar:
-            model = finetune(
-                encoder,
-                dataset,
-                chosen,
-                folder,
-                split_sentences,
-                resume=resume,
-                progress=lambda step, steps, values: bar(_progress_line(name, values), step, steps),
-                held_out=held_out,
+        changes = pairs(settings, "--set")
+        asked = Training(name, base, weights, data, root, split, recipe, seed, folder, resume, changes)
+        with progress_bar() as bar:
+            exported = run_training(
+                asked, lambda step, steps, values: bar(_progress_line(name, values), step, steps), note_recipe
             )
-        if number:
+        if exported is None:
             return  # the first process writes
-        command = f"clipbias finetune {name} --base {base} --data {data} --seed {seed}"
-        exported = export_run(model, chosen, folder, command, data, encoder, dataset.fingerprint)
         print(f"written: {exported}")
+        note(f"next: clipbias probe paper --model {exported}")
         if evaluate:
             _compare(base, weights, exported, folder, data)
 
     return command
+
+
+def note_recipe(text: str) -> None:
+    """Show the recipe that a training follows."""
+    from clipbias.cli.console import quiet
+
+    if not quiet():
+        print(text, end="", flush=True)
 
 
 def _progress_line(name: str, values: dict[str, float]) -> str:
@@ -153,13 +138,8 @@ def ablation_command(
     from clipbias.cli.console import pairs, progress_bar
     from clipbias.data.loading import load_dataset
     from clipbias.errors import UserError
-    from clipbias.files import write_text
-    from clipbias.finetune.ablation import GRID, Grid, paired, run_grid, summary, wide
-    from clipbias.finetune.recipes import nano, recipe_called
-    from clipbias.finetune.runs import for_base
+    from clipbias.finetune.ablation import Grid, run_grid
     from clipbias.finetune.train import training_pixels
-    from clipbias.models.loading import load_model
-    from clipbias.report.tables import to_csv, to_markdown
 
     try:
         chosen = sorted({int(seed) for seed in seeds.split(",")})
@@ -167,14 +147,7 @@ def ablation_command(
         raise UserError(f"--seeds {seeds}: write whole numbers with commas between, e.g. 0,1,2") from error
     if data != "scenes" and not base:
         raise UserError(f"--data {data} needs --base: only the built-in scenes can train a base of their own")
-    changes = pairs(settings, "--set")
-    recipes = {name: recipe_called(name) for name in GRID}
-    if base:
-        encoder = load_model(base, weights=weights, device="cpu")
-        recipes = {name: for_base(recipe, encoder) for name, recipe in recipes.items()}
-    if data == "scenes":
-        recipes = {name: nano(recipe) for name, recipe in recipes.items()}
-    recipes = {name: recipe.override(**changes) for name, recipe in recipes.items()}
+    recipes = _ablation_recipes(base, weights, data, pairs(settings, "--set"))
     trained, tested = load_dataset(data, root=root, split="train"), load_dataset(test, root=test_root)
     if data == "scenes":
         trained = training_pixels(trained)
@@ -186,16 +159,39 @@ def ablation_command(
             grid,
             lambda name: lambda step, steps, values: bar(f"{name}, loss {values['loss']:.3f}", step, steps),
         )
-    tidy = summary(runs)
-    people = to_markdown(wide(tidy))
-    title = f"R@1 in percent, mean ± standard deviation over seeds {', '.join(map(str, chosen))}; changes in points."
-    target = table or out / "ablation.csv"
-    apart = paired(grid)
+    _write_ablation(grid, runs, tested.protocol, table or out / "ablation.csv")
+
+
+def _ablation_recipes(base: str, weights: Path | None, data: str, changes: dict[str, Any]) -> dict[str, Recipe]:
+    """The recipes of the grid, fitted to the base and the data."""
+    from clipbias.finetune.ablation import GRID
+    from clipbias.finetune.recipes import nano, recipe_called
+    from clipbias.finetune.runs import for_base
+    from clipbias.models.loading import load_model
+
+    recipes = {name: recipe_called(name) for name in GRID}
+    if base:
+        encoder = load_model(base, weights=weights, device="cpu")
+        recipes = {name: for_base(recipe, encoder) for name, recipe in recipes.items()}
+    if data == "scenes":
+        recipes = {name: nano(recipe) for name, recipe in recipes.items()}
+    return {name: recipe.override(**changes) for name, recipe in recipes.items()}
+
+
+def _write_ablation(grid: Grid, runs: Any, protocol: str, target: Path) -> None:
+    """Write and print the grid's tables: mean and spread over seeds, and paired differences."""
+    from clipbias.files import write_text
+    from clipbias.finetune.ablation import paired, summary, wide
+    from clipbias.report.tables import to_csv, to_markdown
+
+    tidy, apart = summary(runs), paired(grid)
+    seeds = ", ".join(map(str, grid.seeds))
+    title = f"R@1 in percent, mean ± standard deviation over seeds {seeds}; changes in points."
     note = "Paired differences in points; 95% intervals over queries and training seeds, from five seeds on."
-    people = f"{people}\n{note}\n\n{to_markdown(apart)}"
+    people = f"{to_markdown(wide(tidy))}\n{note}\n\n{to_markdown(apart)}"
     write_text(target.with_suffix(".csv"), to_csv(tidy))
     write_text(target.with_name(f"{target.stem}-paired.csv"), to_csv(apart))
-    write_text(target.with_suffix(".md"), f"{title}\n{tested.protocol}.\n\n{people}")
+    write_text(target.with_suffix(".md"), f"{title}\n{protocol}.\n\n{people}")
     print(f"{title}\n\n{people}\nwritten: {target.with_suffix('.csv')}, {target.with_suffix('.md')}")
 
 

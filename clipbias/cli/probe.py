@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from clipbias.results.record import Row
+from clipbias.cli import options
+from clipbias.cli.console import AsCsv, AsJson
 
-HEADLINE = "recall@1"
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from clipbias.probe.sweep import Outcome, Sweep
+
+RESERVED = ("name", "weights", "device", "precision", "revision", "trust_remote_code")
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is printed, and how."""
+
+    as_json: bool
+    as_csv: bool
+
+    @property
+    def machine(self) -> bool:
+        """Whether a program reads it."""
+        return self.as_json or self.as_csv
 
 
 def register(app: typer.Typer) -> None:
@@ -20,202 +39,223 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def probe(
         context: typer.Context,
-        names: Annotated[list[str] | None, typer.Argument(help="Probes, suites, TOML files, or all.")] = None,
-        model: Annotated[list[str] | None, typer.Option("--model", "-m", help="A model; repeatable.")] = None,
-        data: Annotated[
-            str | None, typer.Option(help="A data set; default: DOCCI where configured, else scenes.")
-        ] = None,
-        root: Annotated[Path | None, typer.Option(help="The data set's folder.")] = None,
-        split: Annotated[str | None, typer.Option(help="Which part of the data set.")] = None,
-        option: Annotated[list[str] | None, typer.Option(help="An option of the data's reader, name=value.")] = None,
-        skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
-        weights: Annotated[Path | None, typer.Option(help="The model's checkpoint file.")] = None,
-        model_option: Annotated[
-            list[str] | None, typer.Option(help="An option of the model's family, name=value, e.g. context=77.")
-        ] = None,
-        revision: Annotated[str | None, typer.Option(help="Commit or tag of the model's hub repository.")] = None,
-        trust_remote_code: Annotated[
-            bool, typer.Option("--trust-remote-code", help="Run the Python code of an hf: repository.")
-        ] = False,
-        device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-        precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
-        compile_: Annotated[
-            bool, typer.Option("--compile", help="Compile the towers (torch.compile); pays on GPUs and many images.")
-        ] = False,
-        seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
-        out: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
-        cache: Annotated[bool, typer.Option(help="Keep features, and use those kept (clipbias cache).")] = True,
-        as_json: Annotated[bool, typer.Option("--json", help="Rows as JSON.")] = False,
-        list_: Annotated[bool, typer.Option("--list", help="List the probes.")] = False,
+        names: options.Probes = None,
+        model: options.Models = None,
+        models: options.ModelFile = None,
+        data: options.Data = None,
+        data_list: options.DataFile = None,
+        root: options.Root = None,
+        split: options.Split = None,
+        option: options.ReaderOptions = None,
+        skip_bad: options.SkipBad = False,
+        limit: options.Limit = 0,
+        weights: options.Weights = None,
+        model_option: options.ModelOptions = None,
+        revision: options.Revision = None,
+        trust_remote_code: options.TrustRemoteCode = False,
+        device: options.Device = "auto",
+        precision: options.Precision = "fp32",
+        batch_size: options.BatchSize = None,
+        compile_: options.Compile = False,
+        seed: options.Seed = 0,
+        out: options.Out = Path("results"),
+        cache: options.Cache = True,
+        dry_run: options.DryRun = False,
+        as_json: AsJson = False,
+        as_csv: AsCsv = False,
+        list_: options.List = False,
     ) -> None:
         """Run probes on models and write their results."""
-        from dataclasses import asdict, replace
-
-        from clipbias.cli.console import only_by_hand, pairs, print_json, progress_bar
-        from clipbias.cli.data import DATA_OPTIONS
-        from clipbias.data.loading import DATASETS, default_dataset_name, load_dataset
-        from clipbias.errors import NotApplicable, UserError
-        from clipbias.models.loading import load_model
-        from clipbias.probe.distributed import local_device, process_group, serve, shared
-        from clipbias.probe.run import run_probe
-        from clipbias.probe.session import Session
-        from clipbias.probe.spec import find_probes, read_probe, reference, shipped_probes
-        from clipbias.probe.store import open_store
-        from clipbias.results.folder import read_rows
-        from clipbias.results.settings import Settings
-
+        output = Output(as_json, as_csv)
         if list_:
-            for path in shipped_probes().values():
-                listed = read_probe(path)
-                print(f"{listed.name:20} {listed.title}")
+            _list(output)
             return
+        from clipbias.cli.console import only_by_hand
+        from clipbias.probe.store import open_store
+        from clipbias.probe.sweep import Sweep
+
         if trust_remote_code:
             only_by_hand(context, "trust_remote_code")
-        if not names or not model:
-            raise UserError("name a probe and a model: clipbias probe padding --model nano-longclip")
-        if weights is not None and len(model) > 1:
-            raise UserError("--weights belongs to one model; run the models one by one, or give paths as --model")
-        probes = [(reference(name, p), p) for name in names for p in find_probes(name)]
-        place = local_device(device)
-        settings = pairs(
-            model_option, "--model-option", ("name", "weights", "device", "precision", "revision", "trust_remote_code")
+        of_model = _model_settings(weights, model_option, revision, device, precision, compile_, seed)
+        of_data = {"root": root, "split": split, "options": option, "skip_bad": skip_bad, "limit": limit}
+        asked = (names, _with_lines(model, models), _with_lines([] if data is None else [data], data_list))
+        probes, settings, datasets = _asked(*asked, of_model, of_data)
+        sweep = Sweep(
+            probes=probes,
+            models=[(one, None) for one in settings],
+            datasets=datasets,
+            out=out,
+            store=open_store() if cache else None,
+            batch_size=batch_size,
+            trust_remote_code=trust_remote_code,
+            lenient="all" in (names or ()),
+            go_on=models is not None or data_list is not None,
         )
-        encoders = [load_model(m, weights, place, precision, revision, trust_remote_code, **settings) for m in model]
-        if compile_:
-            for encoder in encoders:
-                encoder.compile()
-        chosen = default_dataset_name() if data is None else data
-        dataset = load_dataset(
-            chosen, root=root, split=split, skip_bad=skip_bad, **pairs(option, "--option", DATA_OPTIONS)
-        )
-        common = Settings(
-            probe="",
-            model="",
-            data=chosen,
-            weights=str(weights or ""),
-            revision=revision or "",
-            model_options=settings,
-            root=str(root or ""),
-            split=dataset.split if chosen in DATASETS else split or "",
-            options=pairs(option, "--option", DATA_OPTIONS),
-            skip_bad=skip_bad,
-            precision=precision,
-            compile=compile_,
-            seed=seed,
-        )
-        with process_group() as number:
-            if number:
-                for encoder in encoders:
-                    serve(encoder, dataset)
-                return
-            if not as_json:
-                print(f"data: {dataset.protocol}" + ("" if data else "  (no --data given)"))
-            printed = []
-            for as_given, encoder in zip(model, encoders, strict=True):
-                folders = []
-                with progress_bar() as progress, shared(encoder) as working:
-                    session = Session(working, dataset, seed, progress, open_store() if cache else None)
-                    for name, p in probes:
-                        asked = replace(common, probe=name, model=as_given, device=str(working.device))
-                        try:
-                            folders.append(run_probe(session, p, out, settings=asked))
-                        except UserError as error:
-                            left_out = isinstance(error, NotApplicable) and len(probes) > 1
-                            if "all" not in names and not left_out:
-                                raise
-                            print(f"skipped {p.name}: {error}", file=sys.stderr)
-                for folder in folders:
-                    rows = read_rows(folder)
-                    if as_json:
-                        printed += [{"model": encoder.name, **asdict(row)} for row in rows]
-                    else:
-                        print_rows(encoder.name, rows)
-            if as_json:
-                print_json(printed)
-            else:
-                print(f"results: {out}")
+        if not output.machine:
+            _announce(sweep, guessed=data is None and data_list is None)
+        if not dry_run:
+            _run(sweep, output)
 
 
-def print_rows(model: str, rows: list[Row]) -> None:
-    """One probe's headline rows as a table: R@1 on eligible captions, with what changed.
+def _list(output: Output) -> None:
+    from clipbias.cli.console import printed
+    from clipbias.probe.spec import read_probe, shipped_probes
 
-    Columns that would say the same on every line (all captions eligible, none cut) are left out.
+    listed = [read_probe(path) for path in shipped_probes().values()]
+    records: list[dict[str, object]] = [
+        {"name": p.name, "title": p.title, "kind": "suite" if p.suite else p.kind, "conditions": len(p.conditions)}
+        for p in listed
+    ]
+    if not printed(records, output.as_json, output.as_csv):
+        for p in listed:
+            print(f"{p.name:20} {p.title}")
+
+
+def _with_lines(given: list[str] | None, path: Path | None) -> list[str]:
+    """What was given, and the lines of a file; empty ones and comments (#) are passed over.
+
+    Raises:
+        UserError: the file cannot be read, or names nothing.
     """
-    from rich.console import Console
-    from rich.table import Table
+    if path is None:
+        return given or []
+    from clipbias.errors import UserError
+    from clipbias.gate import read_text
 
-    if not any(row.direction for row in rows):
-        _print_means(model, rows)
-        return
-    headline = [row for row in rows if row.metric == HEADLINE and row.scope == "eligible"]
-    everything = {(row.condition, row.direction): row for row in rows if row.metric == HEADLINE and row.scope == "all"}
-    some_left_out = any(everything[row.condition, row.direction].n != row.n for row in headline)
-    some_cut = any(row.truncated for row in headline)
-    n = "" if some_left_out or not headline else f", n {headline[0].n}"
-    table = Table(title=f"{rows[0].probe}: {model}{n}", title_justify="left", box=None, padding=(0, 1), pad_edge=False)
-    for column in ("condition", "dir"):
-        table.add_column(column, no_wrap=True)
-    columns = ["R@1 % (95%)", "change, points (95%)", "p (Holm)"]
-    columns += ["n", "R@1 all"] * some_left_out + ["cut", "lost"] * some_cut
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in headline:
-        cells = [row.condition, row.direction.upper(), _share(row.value, row.low, row.high)]
-        cells += [_change(row), "" if row.p_holm is None else f"{row.p_holm:.2g}"]
-        if some_left_out:
-            cells += [str(row.n), f"{100 * everything[row.condition, row.direction].value:.1f}"]
-        if some_cut:
-            cells += [f"{row.truncated:.0%}", f"{row.tokens_lost:.1f}"] if row.truncated else ["", ""]
-        table.add_row(*cells)
-    console = Console()
-    # In a file or a pipe there is no edge to keep to.
-    Console(width=None if console.is_terminal else 120).print(table)
-    if console.is_terminal and len(headline) > 2:
-        _print_chart(headline)
-    if some_cut:
-        print("cut: captions longer than the model's context; lost: tokens cut per caption, on average")
+    lines = [line.partition("#")[0].strip() for line in read_text(path, "spec").splitlines()]
+    found = [line for line in lines if line]
+    if not found:
+        raise UserError(f"{path}: names nothing; write one name per line")
+    return [*(given or []), *found]
 
 
-def _print_chart(headline: list[Row]) -> None:
-    """R@1 of each condition as a bar, a block a direction."""
-    width = max(len(row.condition) for row in headline)
-    top = max(row.value for row in headline) or 1.0
-    for direction in dict.fromkeys(row.direction for row in headline):
-        print(f"{direction.upper()} R@1")
-        for row in headline:
-            if row.direction == direction:
-                print(f"  {row.condition:{width}} {bar(row.value / top, 40)} {100 * row.value:.1f}")
+def _model_settings(
+    weights: Path | None,
+    options: list[str] | None,
+    revision: str | None,
+    device: str,
+    precision: str,
+    compile_: bool,
+    seed: int,
+) -> dict[str, Any]:
+    from clipbias.cli.console import pairs
+    from clipbias.probe.distributed import local_device
+
+    return {
+        "weights": str(weights or ""),
+        "revision": revision or "",
+        "model_options": pairs(options, "--model-option", RESERVED),
+        "device": local_device(device),
+        "precision": precision,
+        "compile": compile_,
+        "seed": seed,
+    }
 
 
-def bar(share: float, width: int) -> str:
-    """A bar of ``share`` (0 to 1) of ``width`` characters, to an eighth of one."""
-    eighths = round(share * width * 8)
-    return "\u2588" * (eighths // 8) + ("" if eighths % 8 == 0 else chr(0x2590 - eighths % 8))
+def _asked(
+    names: list[str] | None,
+    models: list[str],
+    data: list[str],
+    of_model: dict[str, Any],
+    of_data: dict[str, Any],
+) -> tuple[list[Any], list[Any], list[Any]]:
+    """The probes, the models' settings, and the data sets with theirs; names are checked before anything is loaded.
+
+    Raises:
+        UserError: nothing was asked for, or something that is not known.
+    """
+    from clipbias.cli.console import pairs
+    from clipbias.cli.data import DATA_OPTIONS
+    from clipbias.data.loading import default_dataset_name
+    from clipbias.errors import UserError
+    from clipbias.probe.asked import data_settings, require_known, wanted_probes
+    from clipbias.results.settings import Settings
+
+    if not names or not models:
+        raise UserError("name a probe and a model: clipbias probe padding --model nano-longclip")
+    if of_model["weights"] and len(models) > 1:
+        raise UserError("--weights belongs to one model; run the models one by one, or give paths as --model")
+    if of_data["root"] and len(data) > 1:
+        raise UserError("--root belongs to one data set; run them one by one, or set CLIPBIAS_DATA")
+    probes = wanted_probes(names)
+    settings = [Settings(probe="", data="", model=name, **of_model) for name in models]
+    for one in settings:
+        require_known(one)
+    options = pairs(of_data["options"], "--option", DATA_OPTIONS)
+    rest = {"root": str(of_data["root"] or ""), "split": of_data["split"] or "", "options": options}
+    rest |= {"skip_bad": of_data["skip_bad"], "limit": of_data["limit"]}
+    return probes, settings, [data_settings(name, **rest) for name in data or [default_dataset_name()]]
 
 
-def _print_means(model: str, rows: list[Row]) -> None:
-    """Rows without a direction: curves as one line each, single numbers as one line each."""
-    from itertools import groupby
+def _announce(sweep: Sweep, guessed: bool) -> None:
+    """What will be run, and what it costs."""
+    from clipbias.cli.console import note
+    from clipbias.probe.plan import cost
 
-    print(f"{rows[0].probe}: {model}, n {rows[0].n}")
-    for (condition, metric), part in groupby(rows, key=lambda row: (row.condition, row.metric)):
-        line = list(part)
-        if "-head-" in condition:
-            continue  # in the results, too many for a terminal
-        if len(line) == 1:
-            print(f"  {condition:10} {metric:26} {line[0].value:8.3f} ({line[0].low:.3f} to {line[0].high:.3f})")
-        else:
-            shown = " ".join(f"{row.value:.3f}" for row in line[:12])
-            print(f"  {condition:10} {metric:26} {shown}{' ...' if len(line) > 12 else ''}")
+    for _, dataset in sweep.datasets:
+        note(f"data: {dataset.protocol}" + ("  (no --data given)" if guessed else ""))
+        note(f"cost: {cost(dataset, [p for _, p in sweep.probes])}")
+    names = ", ".join(one.model for one, _ in sweep.models)
+    note(f"run: {len(sweep.probes)} probe(s) on {names}")
 
 
-def _share(value: float, low: float | None, high: float | None) -> str:
-    """A share in percent, with its interval where there is one."""
-    interval = "" if low is None or high is None else f" ({100 * low:.1f}-{100 * high:.1f})"
-    return f"{100 * value:.1f}{interval}"
+def _run(sweep: Sweep, output: Output) -> None:
+    """Run, telling each outcome when it is there; then where results are and what comes next.
+
+    Raises:
+        CheckFailed: something failed and the sweep went on without it.
+    """
+    from clipbias.cli.console import note, plain, printed, quiet
+    from clipbias.errors import CheckFailed
+    from clipbias.probe.plan import cost
+    from clipbias.probe.sweep import run_sweep
+    from clipbias.progress import watched
+
+    counts = [cost(dataset, [p for _, p in sweep.probes]).counts() for _, dataset in sweep.datasets]
+    records: list[dict[str, object]] = []
+    failed = []
+    with watched(counts * len(sweep.models), quiet=quiet()) as watch:
+        for one in run_sweep(sweep, watch, watch.begin):
+            if one.problem:
+                failed += [one] if one.failed else []
+                what = " ".join(part for part in (one.model, one.data, one.probe) if part)
+                verb = f"failed {what}" if one.failed else f"skipped {one.probe}"
+                print(plain(f"{verb}: {one.problem}"), file=sys.stderr, flush=True)
+            elif output.machine:
+                records += _records(one)
+            else:
+                _tell(one)
+    printed(records, output.as_json, output.as_csv)
+    if not output.machine:
+        note(f"results: {sweep.out}")
+        where = "" if sweep.out == Path("results") else f" --results {sweep.out}"
+        note(f"next: clipbias report{where}   (figures, leaderboard and page)")
+    if failed:
+        raise CheckFailed(
+            f"{len(failed)} of the runs asked for failed: {', '.join(dict.fromkeys(_name(f) for f in failed))}"
+        )
 
 
-def _change(row: Row) -> str:
-    if row.delta is None or row.delta_low is None or row.delta_high is None:
-        return ""
-    return f"{100 * row.delta:+.1f} ({100 * row.delta_low:+.1f} to {100 * row.delta_high:+.1f})"
+def _name(one: Outcome) -> str:
+    return " ".join(part for part in (one.model, one.data, one.probe) if part)
+
+
+def _records(one: Outcome) -> Iterator[dict[str, object]]:
+    from dataclasses import asdict
+
+    from clipbias.results.folder import read_rows
+
+    assert one.folder is not None
+    for row in read_rows(one.folder):
+        yield {"model": one.model, "data": one.data, **asdict(row)}
+
+
+def _tell(one: Outcome) -> None:
+    from clipbias.cli.console import note
+    from clipbias.cli.tables import print_rows
+    from clipbias.results.folder import read_rows
+
+    assert one.folder is not None
+    if one.reused:
+        note(f"{one.probe}: {one.model}: reused, same fingerprint ({one.folder})")
+    print_rows(one.model, read_rows(one.folder))

@@ -52,7 +52,7 @@ def register(app: typer.Typer) -> None:
         from dataclasses import asdict
 
         from clipbias.cli.console import plain, print_json
-        from clipbias.cli.probe import print_rows
+        from clipbias.cli.tables import print_rows
         from clipbias.results.folder import read_rows, read_run
 
         run, rows = read_run(folder), read_rows(folder)

@@ -15,6 +15,35 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Item:
+    """One image of a data set with its captions."""
+
+    name: str
+    image: Image.Image
+    captions: Sequence[str]
+
+    def __repr__(self) -> str:
+        return f"<{self.name}, {len(self.captions)} captions>"
+
+    def _repr_png_(self) -> bytes:
+        """The image."""
+        from io import BytesIO
+
+        out = BytesIO()
+        self.image.convert("RGB").save(out, "PNG")
+        return out.getvalue()
+
+    def _repr_html_(self) -> str:
+        """Image and captions."""
+        from base64 import b64encode
+        from html import escape
+
+        picture = b64encode(self._repr_png_()).decode()
+        lines = "".join(f"<p>{escape(caption)}</p>" for caption in self.captions)
+        return f'<img alt="{escape(self.name)}" src="data:image/png;base64,{picture}">{lines}'
+
+
+@dataclass(frozen=True, repr=False)
 class RetrievalDataset:
     """N images and M captions; nothing heavy is read before ``load_image`` is called.
 
@@ -56,6 +85,22 @@ class RetrievalDataset:
         from clipbias.data.images import image_keys
 
         return image_keys(self.load_image, len(self.image_names))
+
+    def __len__(self) -> int:
+        """Images."""
+        return len(self.image_names)
+
+    def __repr__(self) -> str:
+        return f"<{self.name}, split {self.split}: {len(self.image_names):,} images, {len(self.captions):,} captions>"
+
+    def __getitem__(self, index: int) -> Item:
+        """Image ``index`` (from 0, negative from the end) with its captions; notebooks show both."""
+        count = len(self)
+        if not -count <= index < count:
+            raise IndexError(f"{self.name} has the images 0 to {count - 1}, not {index}")
+        place = index % count
+        captions = [self.captions[i] for i in np.flatnonzero(self.caption_image == place).tolist()]
+        return Item(self.image_names[place], self.load_image(place), captions)
 
     @cached_property
     def fingerprint(self) -> str:

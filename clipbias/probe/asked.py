@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipbias.data.dataset import RetrievalDataset
-from clipbias.data.loading import load_dataset
+from clipbias.data.limited import limited
+from clipbias.data.loading import DATASETS, load_dataset
 from clipbias.errors import UserError
 from clipbias.models.encoder import Encoder
 from clipbias.models.loading import load_model
+from clipbias.probe.spec import Probe, find_probes, reference
 from clipbias.results.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,6 +23,10 @@ if TYPE_CHECKING:
 
 def open_encoder(settings: Settings, trust_remote_code: bool = False) -> Encoder:
     """The model that the settings name; ``trust_remote_code`` is the user's word, and never a record's.
+
+    Args:
+        settings: as recorded, or as just asked for.
+        trust_remote_code: run the code of the model's repository; only where the user said so just now.
 
     Raises:
         UserError: as `load_model`.
@@ -47,13 +55,14 @@ def open_dataset(settings: Settings) -> RetrievalDataset:
     Raises:
         UserError: as `load_dataset`.
     """
-    return load_dataset(
+    dataset = load_dataset(
         settings.data,
         root=settings.root or None,
         split=settings.split or None,
         skip_bad=settings.skip_bad,
         **settings.options,
     )
+    return limited(dataset, settings.limit) if settings.limit else dataset
 
 
 class KeptImages:
@@ -73,3 +82,37 @@ class KeptImages:
 def with_kept_images(dataset: RetrievalDataset) -> RetrievalDataset:
     """A small data set whose pictures are made, for several models: drawing a scene costs more than encoding it."""
     return replace(dataset, load_image=KeptImages(dataset))
+
+
+def wanted_probes(names: Sequence[str]) -> list[tuple[str, Probe]]:
+    """(what asks for it, probe) for each probe that the names stand for, each once.
+
+    Raises:
+        UserError: no such probe.
+    """
+    found = {probe.name: (reference(name, probe), probe) for name in names for probe in find_probes(name)}
+    return list(found.values())
+
+
+def require_known(settings: Settings) -> None:
+    """Refuse a model's name that is neither registered nor a place to load from, before anything is loaded.
+
+    Raises:
+        UserError: near names are suggested.
+    """
+    from clipbias.models.catalogue import MODELS
+
+    name = settings.model
+    if name not in MODELS and ":" not in name and not Path(settings.weights or name).exists():
+        MODELS[name]
+
+
+def data_settings(name: str, **given: Any) -> tuple[Settings, RetrievalDataset]:
+    """Settings that name a data set, and the set; its default split is written out.
+
+    Raises:
+        UserError: as `load_dataset`.
+    """
+    asked = Settings(probe="", model="", data=name, **given)
+    dataset = open_dataset(asked)
+    return (replace(asked, split=dataset.split) if name in DATASETS else asked), dataset

@@ -37,13 +37,27 @@ def run_probe(
     """
     run = described(session, probe, command, settings)
     folder = place_for(results, run)
-    if (folder / "run.json").exists() and _same(read_run(folder), run):
+    if _done(folder, run):
         return folder
     began = time.monotonic()
     rows, queries = KINDS[probe.kind](session, probe)
     run = replace(run, seconds=round(time.monotonic() - began, 3), created=_now())
     write_run(place_for(results, run), run, rows, queries)
     return folder
+
+
+def is_done(session: Session, probe: Probe, results: Path, settings: Settings | None = None) -> bool:
+    """Whether `run_probe` would reuse a finished run.
+
+    Raises:
+        UserError: as `run_probe`, where the folder is taken.
+    """
+    run = described(session, probe, settings=settings)
+    return _done(place_for(results, run), run)
+
+
+def _done(folder: Path, run: Run) -> bool:
+    return (folder / "run.json").exists() and _same(read_run(folder), run)
 
 
 def described(session: Session, probe: Probe, command: str = "", settings: Settings | None = None) -> Run:

@@ -19,6 +19,7 @@ from clipbias.probe.store import EmbeddingStore, space_of
 
 Progress = Callable[[str, int, int], None]
 _IMAGE_BATCH = 256
+_TEXT_CHUNK = 4096  # enough that batches of like length stay full
 _IMAGE_CHUNK = 2048  # images in one shard of the store: what is lost when a run is killed
 
 
@@ -43,7 +44,9 @@ class Session:
         seed: int = 0,
         progress: Progress = _silent,
         store: EmbeddingStore | None = None,
+        batch_size: int | None = None,
     ) -> None:
+        self.batch_size = batch_size
         self.store = store
         self.encoder = encoder
         self.dataset = dataset
@@ -104,7 +107,7 @@ class Session:
         parts = []
         for start in range(0, len(indices), _IMAGE_BATCH):
             part = indices[start : start + _IMAGE_BATCH]
-            parts.append(self.encoder.encode_images(LazyImages(self.dataset.load_image, part)))
+            parts.append(self.encoder.encode_images(LazyImages(self.dataset.load_image, part), self.batch_size))
             self.progress("images", start + len(part), len(indices))
         return torch.cat(parts)
 
@@ -145,7 +148,7 @@ class Session:
             NotApplicable: ids are to be changed and the model does not take ids, or has no place for so many pads.
         """
         if first_tokens is None and not padding:
-            features = self._stored_texts(texts, "", lambda part: self.encoder.encode_texts(part))
+            features = self._stored_texts(texts, "", lambda part: self.encoder.encode_texts(part, self.batch_size))
             return features, self.encoder.token_lengths(texts)
         tower = self.encoder.text_tower()
         tokens = tower.tokens
@@ -161,9 +164,17 @@ class Session:
     def _stored_texts(self, texts: list[str], form: str, encode: Callable[[list[str]], Tensor]) -> Tensor:
         space = space_of(self.encoder, "texts")
         if self.store is None or not space:
-            return encode(texts)
+            return self._watched_texts(texts, encode)
         keys = [content_key(form.encode(), text.encode("utf-8", "surrogatepass")) for text in texts]
-        return self.store.features(space, keys, lambda rows: encode([texts[row] for row in rows]))
+        return self.store.features(space, keys, lambda rows: self._watched_texts([texts[r] for r in rows], encode))
+
+    def _watched_texts(self, texts: list[str], encode: Callable[[list[str]], Tensor]) -> Tensor:
+        """Features of texts, part by part, so that progress is seen."""
+        parts = []
+        for start in range(0, len(texts), _TEXT_CHUNK):
+            parts.append(encode(texts[start : start + _TEXT_CHUNK]))
+            self.progress("texts", min(start + _TEXT_CHUNK, len(texts)), len(texts))
+        return torch.cat(parts) if len(parts) != 1 else parts[0]
 
     def rankings(self, texts: Sequence[TextKey]) -> dict[str, Ranking]:
         """Both directions' ranks of one text a caption."""

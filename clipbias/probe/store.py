@@ -18,18 +18,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from clipbias.data.index import OWN
 from clipbias.data.roots import cache_folder
 from clipbias.errors import UserError
 from clipbias.files import atomic_path, content_key
 from clipbias.gate import require_file
-from clipbias.models.encoder import Encoder
 from clipbias.provenance import versions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from clipbias.models.encoder import Encoder
 
 LIMIT_VARIABLE = "CLIPBIAS_CACHE_GB"
 DEFAULT_LIMIT = 20.0
@@ -92,6 +93,8 @@ class EmbeddingStore:
             self._write(space, [keys[i] for i in missing], fresh)
             for row, index in enumerate(missing):
                 known[keys[index]] = (fresh, row)
+        import torch
+
         if not keys:
             return torch.empty(0, 0)
         out = torch.empty(len(keys), known[keys[0]][0].shape[1])
@@ -129,6 +132,8 @@ class EmbeddingStore:
 
     def _write(self, space: str, keys: list[bytes], features: Tensor) -> None:
         """Keep a shard; a cache that cannot be written to is no reason to stop."""
+        import numpy as np
+        import torch
         from safetensors import SafetensorError
         from safetensors.torch import save_file
 
@@ -168,6 +173,7 @@ def read_shard(path: Path) -> Shard:
     Raises:
         UserError: unreadable, of another shape, or damaged.
     """
+    import torch
     from safetensors import SafetensorError, safe_open
 
     require_file(path, "checkpoint")

@@ -18,6 +18,7 @@ FLAGS = {
     "split": "--split",
     "options": "--option",
     "skip_bad": "--skip-bad",
+    "limit": "--limit",
     "device": "--device",
     "precision": "--precision",
     "compile": "--compile",
@@ -40,6 +41,7 @@ class Settings:
         data, root, split: as given; root is "" where ``CLIPBIAS_DATA`` said it or none is needed.
         options: of the data set's reader, name -> value.
         skip_bad, compile: the switches.
+        limit: only the first so many images; 0: all.
         device: the device that was chosen, never "auto".
         precision, seed: as given.
     """
@@ -54,6 +56,7 @@ class Settings:
     split: str = ""
     options: dict[str, str] = field(default_factory=dict)
     skip_bad: bool = False
+    limit: int = 0
     device: str = "cpu"
     precision: str = "fp32"
     compile: bool = False
@@ -68,6 +71,8 @@ class Settings:
                 out += [part for key, text in value.items() for part in _given(flag, f"{key}={text}")]
             elif value is True:
                 out.append(flag)
+            elif name == "limit" and not value:
+                continue
             elif value is not False and (value != "" or name in ("model", "data")):
                 out += _given(flag, str(value))
         return [*out, "--", self.probe] if self.probe.startswith("-") else [self.probe, *out]
@@ -100,6 +105,7 @@ def read_settings(record: object) -> Settings:
     if not isinstance(record, dict):
         raise UserError("the run's settings are not a table; it cannot be run again")
     known = {f.name: f.type for f in fields(Settings)}
+    record = {"limit": 0, **record}  # not in the first records
     if record.keys() != known.keys():
         odd = ", ".join(sorted(record.keys() ^ known.keys()))[:200]
         raise UserError(f"the run's settings lack or do not know: {odd}")

@@ -107,7 +107,10 @@ def test_probe_report_and_compare_in_one_go(tmp_path):
         run = clipbias("probe", "drop-first", "--model", model, cwd=tmp_path, COLUMNS="100")
         assert run.returncode == 0, run.stderr
         assert "no --data given" in run.stdout
-    folders = [tmp_path / "results" / model / "scenes" / "drop-first" for model in ("nano-longclip", "nano-debias")]
+    folders = [
+        next((tmp_path / "results").glob(f"{model}@*/scenes@*/drop-first"))
+        for model in ("nano-longclip", "nano-debias")
+    ]
     stamps = [(folder / "run.json").stat().st_mtime_ns for folder in folders]
     again = clipbias("probe", "drop-first", "--model", "nano-debias", cwd=tmp_path)
     assert again.returncode == 0 and (folders[1] / "run.json").stat().st_mtime_ns == stamps[1]
@@ -221,7 +224,7 @@ def test_the_shell_can_complete_commands(tmp_path):
 
 
 def test_options_come_from_a_file_or_the_environment_too(tmp_path):
-    (tmp_path / "c.toml").write_text("[cache.info]\nas_json = true\n[leaderboard]\nresults = ['nowhere']\n")
+    (tmp_path / "c.toml").write_text("[cache.info]\njson = true\n[leaderboard]\nresults = ['nowhere']\n")
     environment = {"CLIPBIAS_CACHE": str(tmp_path / "cache")}
     assert clipbias("--config", "c.toml", "cache", "info", cwd=tmp_path, **environment).stdout.startswith("{")
     assert clipbias("cache", "info", cwd=tmp_path, CLIPBIAS_CACHE_INFO_AS_JSON="1", **environment).stdout.startswith(

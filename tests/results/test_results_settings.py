@@ -91,7 +91,9 @@ def test_every_option_of_the_command_that_decides_a_result_is_a_setting():
     command = typer.main.get_command(app).commands["probe"]  # type: ignore[attr-defined]
     flags = {flag for p in command.params for flag in p.opts if flag.startswith("--")}
     # Leave to run code is the user's word each time: a record that gave it would run code of anybody.
-    nothing_of_the_result = {"--out", "--cache", "--json", "--list", "--help", "--trust-remote-code"}
+    nothing_of_the_result = {"--out", "--cache", "--json", "--csv", "--list", "--help", "--trust-remote-code"}
+    # Several models and data sets are as many runs, each with its own --model and --data.
+    nothing_of_the_result |= {"--models", "--data-list", "--dry-run", "--batch-size"}
     assert flags - nothing_of_the_result == set(FLAGS.values())
     assert {f.name for f in fields(Settings)} == {"probe", *FLAGS}
 

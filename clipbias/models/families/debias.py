@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from clipbias.errors import UserError
 from clipbias.models.entry import ModelEntry
-from clipbias.models.layouts import State, join_positions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from clipbias.models.layouts import State
 
 SQUARE = False
 _SHA256 = "5cdd75077c35ab4d074a8e430c2f7f182ff48d01858d6c345776bf5f2713aa84"
@@ -37,6 +40,8 @@ def read(state: Mapping[str, Tensor], positions: str = "official") -> tuple[Stat
     Raises:
         UserError: another value.
     """
+    from clipbias.models.layouts import join_positions
+
     if positions not in ("official", "saved"):
         raise UserError(f"debias option positions={positions!r}: choose official or saved")
     out = dict(state)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from clipbias.errors import UserError
 from clipbias.models.entry import ModelEntry
-from clipbias.models.layouts import State, join_positions
-from clipbias.models.tokenizer import Cleaning
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from clipbias.models.layouts import State
+    from clipbias.models.tokenizer import Cleaning
 
 SQUARE = True
 CLEANING: Cleaning = "huggingface"
@@ -52,6 +54,8 @@ def read(state: Mapping[str, Tensor], context: str | int = 248) -> tuple[State, 
     Raises:
         UserError: another context.
     """
+    from clipbias.models.layouts import join_positions
+
     if str(context) not in ("77", "248"):
         raise UserError(f"fgclip option context={context!r}: choose 248 or 77")
     table = "text_model.embeddings.position_embedding"
@@ -76,6 +80,8 @@ def read(state: Mapping[str, Tensor], context: str | int = 248) -> tuple[State, 
 
 def _layer(state: Mapping[str, Tensor], key: str) -> State:
     """open_clip's tensor for one of a layer; queries, keys and values are one matrix there."""
+    import torch
+
     tower, _, rest = key.partition("_model.encoder.layers.")
     number, _, name = rest.partition(".")
     base, _, kind = name.rpartition(".")

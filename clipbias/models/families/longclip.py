@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from clipbias.models.entry import ModelEntry
-from clipbias.models.layouts import State, join_positions, openai_to_custom
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from clipbias.models.layouts import State
 
 log = logging.getLogger(__name__)
 SQUARE = False
@@ -53,6 +55,8 @@ def read(state: Mapping[str, Tensor]) -> tuple[State, dict[str, str]]:
 
     SmartCLIP's and HiMo-CLIP's files have this layout; what else is in them is left out, and the result names it.
     """
+    from clipbias.models.layouts import join_positions, openai_to_custom
+
     extra = sorted({key.split(".")[0] for key in state if key.startswith(_EXTRA)})
     joined = {key: value for key, value in state.items() if not key.startswith(_EXTRA)}
     joined["positional_embedding"] = join_positions(

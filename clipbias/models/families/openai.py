@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from clipbias.errors import UserError
 from clipbias.models.entry import ModelEntry
-from clipbias.models.layouts import State, openai_to_custom
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from clipbias.models.layouts import State
 
 SQUARE = False
 log = logging.getLogger(__name__)
@@ -64,6 +67,8 @@ def read(state: Mapping[str, Tensor], activation: str = "auto") -> tuple[State, 
     Raises:
         UserError: another activation, or a tower that OpenAI never published.
     """
+    from clipbias.models.layouts import openai_to_custom
+
     if activation not in ("auto", "quickgelu", "gelu"):
         raise UserError(f"openai option activation={activation!r}: choose auto, quickgelu or gelu")
     width = len(state["visual.conv1.weight"])

@@ -1,0 +1,99 @@
+"""A training as it is asked for: names and settings, to a checkpoint on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clipbias.data.build import without_images
+from clipbias.data.loading import load_dataset
+from clipbias.data.sentences import split_sentences
+from clipbias.finetune.export import export_run
+from clipbias.finetune.recipe import Recipe, read_recipe
+from clipbias.finetune.recipes import nano, recipe_called
+from clipbias.finetune.runs import finetune, for_base, trainable
+from clipbias.finetune.train import Progress, training_pixels
+from clipbias.models.encoder import Encoder
+from clipbias.models.loading import load_model
+from clipbias.probe.distributed import local_device, process_group
+
+
+@dataclass(frozen=True)
+class Training:
+    """What `clipbias finetune` takes.
+
+    Attributes:
+        recipe: the recipe's name.
+        base, weights: the model to start from, and its checkpoint file.
+        data, root, split: the training data.
+        recipe_file: a TOML file with further settings.
+        seed: of order and sampling.
+        out: the run's folder.
+        resume: continue an interrupted run.
+        settings: of the recipe, name -> value; they come last.
+    """
+
+    recipe: str
+    base: str = "nano-clip"
+    weights: str | Path | None = None
+    data: str = "scenes"
+    root: str | Path | None = None
+    split: str = "train"
+    recipe_file: Path | None = None
+    seed: int = 0
+    out: Path = Path("runs")
+    resume: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def asked_recipe(asked: Training, encoder: Encoder) -> Recipe:
+    """The recipe with everything that the base, the data, the file and the settings change.
+
+    Raises:
+        UserError: an unknown recipe or setting, or a base that cannot be trained.
+    """
+    chosen = for_base(recipe_called(asked.recipe), encoder)
+    if asked.data == "scenes":
+        chosen = nano(chosen)
+    if asked.recipe_file is not None:
+        chosen = read_recipe(asked.recipe_file, chosen)
+    return chosen.override(seed=asked.seed, **asked.settings)
+
+
+def run_training(
+    asked: Training, progress: Progress | None = None, told: Callable[[str], None] = lambda recipe: None
+) -> Path | None:
+    """Train and export; the checkpoint, or None under ``torchrun`` where another process writes it.
+
+    Args:
+        asked: what to train.
+        progress: called after each step.
+        told: called with the recipe's TOML before the training.
+
+    Raises:
+        UserError: as `asked_recipe`, or data that cannot be trained on.
+    """
+    encoder = trainable(load_model(asked.base, weights=asked.weights, device=local_device("auto")))
+    chosen = asked_recipe(asked, encoder)
+    told(chosen.to_toml())
+    dataset, held_out = load_dataset(asked.data, root=asked.root, split=asked.split), None
+    if asked.data == "scenes":
+        dataset = training_pixels(dataset)
+        held_out = without_images(load_dataset(asked.data, split="validation"), range(200, 1000), "other")
+    with process_group(None) as number:
+        model = finetune(
+            encoder,
+            dataset,
+            chosen,
+            asked.out,
+            split_sentences,
+            resume=asked.resume,
+            progress=progress,
+            held_out=held_out,
+        )
+    if number:
+        return None
+    command = f"clipbias finetune {asked.recipe} --base {asked.base} --data {asked.data} --seed {asked.seed}"
+    return export_run(model, chosen, asked.out, command, asked.data, encoder, dataset.fingerprint)

@@ -1,0 +1,35 @@
+"""Commands that only list import nothing heavy: each in a process of its own, asked what it imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import sys
+from clipbias.cli.app import main
+try:
+    main()
+except SystemExit as stop:
+    print(stop.code, sorted({"torch", "pandas", "matplotlib", "open_clip", "transformers"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", ["--help", "models", "data list", "probe --list", "cache info", "results list {empty}"]
+)
+def test_listing_imports_neither_torch_nor_pandas(tmp_path, arguments):
+    command = arguments.format(empty=tmp_path).split()
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout.splitlines()[-1] == "0 []", run.stdout + run.stderr
