@@ -97,7 +97,7 @@ def to_csv(table: pd.DataFrame) -> str:
     """CSV; a text that a spreadsheet would take for a formula gets an apostrophe in front."""
 
     def defused(value: object) -> object:
-        if isinstance(value, str) and value[:1] in "=+-@\t\r" and not _is_number(value):
+        if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) and not _is_number(value):
             return "'" + value
         return value
 

@@ -14,6 +14,7 @@ from tests_support import make_row, make_run
 
 from clipbias.errors import CheckFailed, UserError
 from clipbias.report.build import build_report
+from clipbias.report.tables import to_csv
 from clipbias.results import schema1
 from clipbias.results.folder import load_runs, read_queries, read_run, write_run
 from clipbias.results.queries import KINDS
@@ -153,3 +154,7 @@ def test_settings_of_matplotlib_and_dollar_signs_change_nothing(tmp_path, monkey
     monkeypatch.setitem(mpl.rcParams, "font.size", 40)
     build_report([tmp_path / "results"], tmp_path / "out")
     assert (tmp_path / "out" / "index.html").is_file() and mpl.rcParams["font.size"] == 40
+
+
+def test_an_empty_cell_of_a_csv_stays_empty():
+    assert to_csv(pd.DataFrame({"a": ["", "=x", "-1"], "b": ["x", "", "y"]})) == "a,b\n,x\n'=x,\n-1,y\n"
