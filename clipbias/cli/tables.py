@@ -77,7 +77,9 @@ def _print_means(model: str, rows: list[Row]) -> None:
         if "-head-" in condition:
             continue  # in the results, too many for a terminal
         if len(line) == 1:
-            print(f"  {condition:10} {metric:26} {line[0].value:8.3f} ({line[0].low:.3f} to {line[0].high:.3f})")
+            low, high = line[0].low, line[0].high
+            ends = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
+            print(f"  {condition:10} {metric:26} {line[0].value:8.3f}{ends}")
         else:
             shown = " ".join(f"{row.value:.3f}" for row in line[:12])
             print(f"  {condition:10} {metric:26} {shown}{' ...' if len(line) > 12 else ''}")
