@@ -101,7 +101,7 @@ class HubTokens:
         cleaned = self._clean(text)
         if not self._fast:
             return self._spans_by_word(text, cleaned)
-        plain = {"add_special_tokens": False, "split_special_tokens": True}
+        plain = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
         found = self.tokenizer(cleaned, return_offsets_mapping=True, **plain)
         places = np.array(found.offset_mapping, dtype=np.int64).reshape(-1, 2)
         return original_spans(places, cleaned, text, self._clean)
