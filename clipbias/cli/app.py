@@ -44,7 +44,7 @@ def hoisted(arguments: list[str]) -> list[str]:
 
 
 class Commands(TyperGroup):
-    """The top group: global options anywhere, and help without the variables (docs/commands.md lists them)."""
+    """The top group: global options anywhere, and help without environment variables."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See `TyperGroup.parse_args`."""
