@@ -24,6 +24,8 @@ def register(app: typer.Typer) -> None:
         "longclip": "Long-CLIP: the short caption is the text before the first full stop.",
         "drop": "Ablation: as debias, with only the summary dropped.",
         "sample": "Ablation: as debias, without the padding.",
+        "longclip-weights": "Ablation: as longclip, with debias' weights of the two losses.",
+        "long-only": "Control: long captions only, no short one.",
     }.items():
         group.command(name, help=title)(_finetune_command(name))
     group.command("pretrain-nano")(pretrain_nano_command)
@@ -37,7 +39,9 @@ def _finetune_command(name: str) -> Callable[..., None]:
         weights: Annotated[Path | None, typer.Option(help="The base model's checkpoint file.")] = None,
         data: Annotated[str, typer.Option(help="Training data.")] = "scenes",
         root: Annotated[Path | None, typer.Option(help="The training data's folder.")] = None,
-        split: Annotated[str, typer.Option(help="Which part of it.")] = "train",
+        split: Annotated[
+            str | None, typer.Option(help="Which part of it; default train, of your own data all.")
+        ] = None,
         recipe: Annotated[Path | None, typer.Option(help="A recipe file (TOML).")] = None,
         settings: Settings = None,
         seed: Annotated[int, typer.Option(help="Seed of order and sampling.")] = 0,
@@ -84,14 +88,18 @@ def pretrain_nano_command(
     seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    data: Annotated[str, typer.Option(help="scenes or scenes-2.")] = "scenes",
 ) -> None:
-    """Train nano-clip from scratch on the short captions of the built-in scenes."""
+    """Train a nano CLIP from scratch on the web-like captions of the built-in scenes."""
     from clipbias.cli.console import pairs, progress_bar
     from clipbias.finetune.export import export_run
-    from clipbias.finetune.recipes import PRETRAIN_NANO
-    from clipbias.finetune.runs import pretrain_nano
+    from clipbias.errors import UserError
+    from clipbias.finetune.recipes import PRETRAIN_NANO, PRETRAIN_NANO_2
+    from clipbias.finetune.runs import BUILT_IN, pretrain_nano
 
-    chosen = PRETRAIN_NANO.override(seed=seed, **pairs(settings, "--set"))
+    if data not in BUILT_IN:
+        raise UserError(f"--data {data}: a nano model is trained on {' or '.join(BUILT_IN)}")
+    chosen = (PRETRAIN_NANO_2 if data == "scenes-2" else PRETRAIN_NANO).override(seed=seed, **pairs(settings, "--set"))
     folder = out or Path("runs") / f"pretrain-nano-seed{seed}"
     print(chosen.to_toml(), end="")
     with progress_bar() as bar:
@@ -100,8 +108,9 @@ def pretrain_nano_command(
             folder,
             resume=resume,
             progress=lambda step, steps, values: bar(f"pretrain-nano, loss {values['loss']:.3f}", step, steps),
+            data=data,
         )
-    path = export_run(model, chosen, folder, f"clipbias finetune pretrain-nano --seed {seed}", "scenes")
+    path = export_run(model, chosen, folder, f"clipbias finetune pretrain-nano --data {data} --seed {seed}", data)
     print(f"written: {path}")
 
 
@@ -128,6 +137,9 @@ def ablation_command(
     test: Annotated[str, typer.Option(help="Data the probes run on.")] = "scenes",
     test_root: Annotated[Path | None, typer.Option(help="Its folder.")] = None,
     seeds: Annotated[str, typer.Option(help="A training each, e.g. 0,1,2.")] = "0,1,2",
+    dose: Annotated[
+        float, typer.Option(help="Of scenes-2: how likely boilerplate stands before a base's training captions.")
+    ] = 0.3,
     settings: Settings = None,
     out: Annotated[Path, typer.Option(help="A folder a run; finished runs in it are picked up.")] = Path(
         "runs/ablation"
@@ -139,22 +151,23 @@ def ablation_command(
     from clipbias.data.loading import load_dataset
     from clipbias.errors import UserError
     from clipbias.finetune.ablation import Grid, run_grid
+    from clipbias.finetune.runs import BUILT_IN
     from clipbias.finetune.train import training_pixels
 
     try:
         chosen = sorted({int(seed) for seed in seeds.split(",")})
     except ValueError as error:
         raise UserError(f"--seeds {seeds}: write whole numbers with commas between, e.g. 0,1,2") from error
-    if data != "scenes" and not base:
+    if data not in BUILT_IN and not base:
         raise UserError(f"--data {data} needs --base: only the built-in scenes can train a base of their own")
     recipes = _ablation_recipes(base, weights, data, pairs(settings, "--set"))
     trained, tested = load_dataset(data, root=root, split="train"), load_dataset(test, root=test_root)
-    if data == "scenes":
+    if data in BUILT_IN:
         trained = training_pixels(trained)
-    if test == "scenes":
+    if test in BUILT_IN:
         tested = training_pixels(tested)
     with progress_bar() as bar:
-        grid = Grid(out, recipes, chosen, base, weights, trained, tested)
+        grid = Grid(out, recipes, chosen, base, weights, trained, tested, lead_dose=dose)
         runs = run_grid(
             grid,
             lambda name: lambda step, steps, values: bar(f"{name}, loss {values['loss']:.3f}", step, steps),
@@ -166,15 +179,15 @@ def _ablation_recipes(base: str, weights: Path | None, data: str, changes: dict[
     """The recipes of the grid, fitted to the base and the data."""
     from clipbias.finetune.ablation import GRID
     from clipbias.finetune.recipes import nano, recipe_called
-    from clipbias.finetune.runs import for_base
+    from clipbias.finetune.runs import BUILT_IN, for_base
     from clipbias.models.loading import load_model
 
     recipes = {name: recipe_called(name) for name in GRID}
     if base:
         encoder = load_model(base, weights=weights, device="cpu")
         recipes = {name: for_base(recipe, encoder) for name, recipe in recipes.items()}
-    if data == "scenes":
-        recipes = {name: nano(recipe) for name, recipe in recipes.items()}
+    if data in BUILT_IN:
+        recipes = {name: nano(recipe, data) for name, recipe in recipes.items()}
     return {name: recipe.override(**changes) for name, recipe in recipes.items()}
 
 
@@ -199,6 +212,7 @@ def _compare(base: str, weights: Path | None, exported: Path, folder: Path, data
     """Probe the base and the trained model and print what changed, paired on the same queries."""
     from clipbias.cli.console import progress_bar
     from clipbias.data.loading import default_dataset_name, load_dataset
+    from clipbias.finetune.runs import BUILT_IN
     from clipbias.models.loading import load_model
     from clipbias.probe.run import run_probe
     from clipbias.probe.session import Session
@@ -206,7 +220,7 @@ def _compare(base: str, weights: Path | None, exported: Path, folder: Path, data
     from clipbias.results.compare import compare_runs, comparison_text
     from clipbias.results.folder import read_run
 
-    dataset = load_dataset("scenes" if data == "scenes" else default_dataset_name())
+    dataset = load_dataset(data if data in BUILT_IN else default_dataset_name())
     print(f"\nbefore ({base}) and after ({exported}), R@1 in percent, on {dataset.protocol}")
     runs = []
     for stage, encoder in (("before", load_model(base, weights=weights)), ("after", load_model(str(exported)))):

@@ -17,6 +17,7 @@ from clipbias.registry import Registry
 
 DATASETS: Registry[DatasetSpec | Loader] = Registry("data set", "clipbias.datasets")
 DATASETS.add("scenes", "clipbias.data.scenes:SPEC")
+DATASETS.add("scenes-2", "clipbias.data.scenes:SECOND_SPEC")
 for _name, _spec in reader_specs().items():
     DATASETS.add(_name, _spec)
 

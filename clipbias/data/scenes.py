@@ -1,45 +1,64 @@
-"""The built-in data set `scenes` as a `RetrievalDataset`."""
+"""The built-in data sets `scenes` and `scenes-2` as `RetrievalDataset`s."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
+from clipbias import scenes as first
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.spec import DatasetSpec
 from clipbias.errors import UserError
 from clipbias.files import content_key
-from clipbias.scenes import SPLITS, WORLD_VERSION, long_caption, render, sample_scene, short_caption
+from clipbias.scenes import Scene, Sentence, render, v2
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
 @dataclass(frozen=True)
+class World:
+    """What makes the scenes of a data set and their captions."""
+
+    name: str
+    version: str
+    splits: Mapping[str, int]
+    sample_scene: Callable[[str, int], Scene]
+    long_caption: Callable[[Scene], tuple[Sentence, ...]]
+    short_caption: Callable[[Scene, int], str]
+
+
+FIRST = World("scenes", first.WORLD_VERSION, first.SPLITS, first.sample_scene, first.long_caption, first.short_caption)
+SECOND = World("scenes-2", v2.WORLD_VERSION, v2.SPLITS, v2.sample_scene, v2.long_caption, v2.short_caption)
+WORLDS = {world.name: world for world in (FIRST, SECOND)}
+
+
+@dataclass(frozen=True)
 class _Pictures:
     """``load_image`` of the scenes."""
 
+    world: World
     split: str
 
     def __call__(self, index: int) -> Image.Image:
-        return render(sample_scene(self.split, index))
+        return render(self.world.sample_scene(self.split, index))
 
     def key(self, index: int) -> bytes:
         """A picture is known by its place: the same world always draws the same."""
-        return content_key(WORLD_VERSION.encode(), self.split.encode(), str(index).encode())
+        return content_key(self.world.version.encode(), self.split.encode(), str(index).encode())
 
 
 class _ShortCaptions(Sequence[str]):
     """Short captions on demand; ``variant`` gives another draw of all of them."""
 
-    def __init__(self, split: str, variant: int = 0) -> None:
-        self.split, self.variant = split, variant
+    def __init__(self, world: World, split: str, variant: int = 0) -> None:
+        self.world, self.split, self.variant = world, split, variant
 
     def __len__(self) -> int:
-        return SPLITS[self.split]
+        return self.world.splits[self.split]
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -52,7 +71,7 @@ class _ShortCaptions(Sequence[str]):
             return [self[i] for i in range(*index.indices(len(self)))]
         if index >= len(self):
             raise IndexError(index)
-        return short_caption(sample_scene(self.split, index), self.variant)
+        return self.world.short_caption(self.world.sample_scene(self.split, index), self.variant)
 
 
 def load_scenes(root: object = None, split: str | None = None, variant: int = 0) -> RetrievalDataset:
@@ -66,24 +85,41 @@ def load_scenes(root: object = None, split: str | None = None, variant: int = 0)
     Raises:
         UserError: a root was given, or there is no such split.
     """
+    return _load(FIRST, root, split, variant)
+
+
+def load_second(root: object = None, split: str | None = None, variant: int = 0) -> RetrievalDataset:
+    """The second world of scenes; as `load_scenes`, with the further split "short".
+
+    Its captions are the short ones, a benchmark of their own; the other splits have long captions.
+    """
+    data = _load(SECOND, root, split, variant)
+    if data.split != "short":
+        return data
+    short = list(data.short_captions or ())
+    protocol = f"{SECOND.version}, split short: {len(short):,} generated scenes at 48 px, one short caption each"
+    return replace(data, captions=short, sentences=None, protocol=protocol)
+
+
+def _load(world: World, root: object, split: str | None, variant: int) -> RetrievalDataset:
     split, variant = split or "test", int(variant)
     if root is not None:
         raise UserError(f"scenes are made by the program and have no folder; leave out the root {str(root)!r}")
-    if split not in SPLITS:
-        raise UserError(f"scenes has no split {split!r}; choose one of {', '.join(SPLITS)}")
-    count = SPLITS[split]
+    if split not in world.splits:
+        raise UserError(f"{world.name} has no split {split!r}; choose one of {', '.join(world.splits)}")
+    count = world.splits[split]
 
-    sentences = [tuple(s.text for s in long_caption(sample_scene(split, i))) for i in range(count)]
+    sentences = [tuple(s.text for s in world.long_caption(world.sample_scene(split, i))) for i in range(count)]
     return RetrievalDataset(
-        name="scenes",
+        name=world.name,
         split=split,
-        protocol=f"{WORLD_VERSION}, split {split}: {count:,} generated scenes at 48 px, one long caption each",
+        protocol=f"{world.version}, split {split}: {count:,} generated scenes at 48 px, one long caption each",
         image_names=[f"{split}_{i:05d}" for i in range(count)],
-        load_image=_Pictures(split),
+        load_image=_Pictures(world, split),
         captions=[" ".join(s) for s in sentences],
         caption_image=np.arange(count),
         sentences=sentences,
-        short_captions=_ShortCaptions(split, variant),
+        short_captions=_ShortCaptions(world, split, variant),
     )
 
 
@@ -92,6 +128,15 @@ SPEC = DatasetSpec(
     title="the built-in scenes: generated pictures, each with a summary and 4 to 8 details",
     licence="as clipbias",
     default_split="test",
-    counts={split: (count, count) for split, count in SPLITS.items()},
+    counts={split: (count, count) for split, count in first.SPLITS.items()},
+    needs_root=False,
+)
+
+SECOND_SPEC = DatasetSpec(
+    load_second,
+    title="the second world of scenes: a summary that stands again among 4 to 7 details; near-duplicates",
+    licence="as clipbias",
+    default_split="test",
+    counts={split: (count, count) for split, count in v2.SPLITS.items()},
     needs_root=False,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from clipbias.data.sentences import split_sentences
 from clipbias.errors import UserError
 from clipbias.finetune.export import export_run
 from clipbias.finetune.recipe import Recipe
-from clipbias.finetune.recipes import PRETRAIN_NANO
-from clipbias.finetune.runs import finetune, pretrain_nano, trainable
+from clipbias.finetune.recipes import PRETRAIN_NANO, PRETRAIN_NANO_2
+from clipbias.finetune.runs import BUILT_IN, finetune, pretrain_nano, scenes_held_out, trainable
 from clipbias.finetune.train import Progress
 from clipbias.models.loading import load_model
 from clipbias.probe.run import run_probe
@@ -26,8 +27,8 @@ from clipbias.results.folder import load_runs, read_rows, top1
 from clipbias.results.record import Row
 from clipbias.stats.seeds import over_seeds
 
-GRID = ("longclip", "drop", "sample", "debias")
-"""Long-CLIP, + summary removal, + sentence sampling, + token padding: the order of the paper's table."""
+GRID = ("longclip", "longclip-weights", "long-only", "drop", "sample", "debias")
+"""Long-CLIP, the losses' weights alone, no short caption; + summary removal, + sampling, + padding."""
 BASE = "base"
 
 
@@ -47,7 +48,10 @@ MEASURES = (
     Measure("I2T R@1", "drop-first", "full", "i2t"),
     Measure("drop first, T2I change", "drop-first", "drop-first", "t2i", "delta"),
     Measure("swap 1-4, T2I change", "swap-1-4", "swap-1-4", "t2i", "delta"),
-    Measure("5 padding sentences, T2I change", "padding", "pad-5", "t2i", "delta"),
+    *(Measure(f"{n} padding sentences, T2I change", "padding", f"pad-{n}", "t2i", "delta") for n in range(1, 6)),
+    *(Measure(f"{n} pads, T2I change", "token-padding", f"shift-{n}", "t2i", "delta") for n in (40, 80, 160)),
+    Measure("swap of two, I2T change", "swap", "swap-2", "i2t", "delta"),
+    Measure("first only, I2T", "swap", "first-only", "i2t"),
 )
 
 
@@ -63,6 +67,8 @@ class Grid:
         weights: the base's checkpoint file, where it is not the catalogue's.
         data: the training data.
         test: the data the probes run on.
+        command: makes it again.
+        lead_dose: of the corpus of nano bases of scenes-2.
     """
 
     out: Path
@@ -73,6 +79,7 @@ class Grid:
     data: RetrievalDataset
     test: RetrievalDataset
     command: str = "clipbias finetune ablation"
+    lead_dose: float = PRETRAIN_NANO_2.lead_dose
 
 
 def run_grid(grid: Grid, progress: Callable[[str], Progress]) -> pd.DataFrame:
@@ -101,6 +108,7 @@ def run_grid(grid: Grid, progress: Callable[[str], Progress]) -> pd.DataFrame:
                 split_sentences,
                 resume=True,
                 progress=progress(folder.name),
+                held_out=scenes_held_out(grid.data.name) if grid.data.name in BUILT_IN else None,
             )
             path = export_run(model, mine, folder, grid.command, grid.data.name, encoder)
             lines.append({"recipe": name, "seed": seed, **_measures(grid, str(path), None, folder)})
@@ -112,8 +120,9 @@ def _base(grid: Grid, seed: int, progress: Callable[[str], Progress]) -> tuple[s
     if grid.base:
         return grid.base, grid.weights
     folder = grid.out / f"{BASE}-{seed}"
-    recipe = PRETRAIN_NANO.override(seed=seed)
-    model = pretrain_nano(recipe, folder, resume=True, progress=progress(folder.name))
+    recipe = PRETRAIN_NANO_2 if grid.data.name == "scenes-2" else PRETRAIN_NANO
+    recipe = recipe.override(seed=seed, lead_dose=grid.lead_dose)
+    model = pretrain_nano(recipe, folder, resume=True, progress=progress(folder.name), data=grid.data.name)
     return str(export_run(model, recipe, folder, grid.command, grid.data.name)), None
 
 
@@ -153,8 +162,8 @@ def paired(grid: Grid, reference: str = GRID[0]) -> pd.DataFrame:
     Meant for test data with one caption an image, where queries are the independent units.
 
     Returns:
-        Columns recipe, measure, difference (mean over seeds), values (a seed each), low and
-        high (`clipbias.stats.seeds.over_seeds`; empty with fewer than five seeds).
+        Columns recipe, measure, difference (mean over seeds), low, high (`clipbias.stats.seeds.over_seeds`;
+        empty with fewer seeds than it needs), values (a seed each).
     """
     out = []
     for measure in MEASURES:
@@ -163,8 +172,8 @@ def paired(grid: Grid, reference: str = GRID[0]) -> pd.DataFrame:
             if name == reference:
                 continue
             apart = np.stack([_hits(grid, name, seed, measure).to_numpy() for seed in grid.seeds]) - first
-            found = over_seeds(apart, bound=1.0 if measure.field == "value" else 2.0)
-            low, high = (found.low, found.high) if found else (np.nan, np.nan)
+            interval = over_seeds(apart, bound=2.0 if measure.field == "delta" else 1.0)
+            low, high = (interval.low, interval.high) if interval else (math.nan, math.nan)
             each = " ".join(f"{100 * value:+.1f}" for value in apart.mean(axis=1))
             line = {"recipe": f"{name} against {reference}", "measure": measure.title}
             numbers = {"difference": 100 * apart.mean(), "low": 100 * low, "high": 100 * high}

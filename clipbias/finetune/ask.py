@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clipbias.data.build import without_images
-from clipbias.data.loading import load_dataset
+from clipbias.data.loading import DATASETS, load_dataset
 from clipbias.data.sentences import split_sentences
+from clipbias.data.user import is_user_data
 from clipbias.finetune.export import export_run
 from clipbias.finetune.recipe import Recipe, read_recipe
 from clipbias.finetune.recipes import nano, recipe_called
-from clipbias.finetune.runs import finetune, for_base, trainable
+from clipbias.finetune.runs import BUILT_IN, finetune, for_base, scenes_held_out, trainable
 from clipbias.finetune.train import Progress, training_pixels
 from clipbias.models.encoder import Encoder
 from clipbias.models.loading import load_model
@@ -27,7 +27,7 @@ class Training:
     Attributes:
         recipe: the recipe's name.
         base, weights: the model to start from, and its checkpoint file.
-        data, root, split: the training data.
+        data, root, split: the training data; without a split "train", of your own data all.
         recipe_file: a TOML file with further settings.
         seed: of order and sampling.
         out: the run's folder.
@@ -40,7 +40,7 @@ class Training:
     weights: str | Path | None = None
     data: str = "scenes"
     root: str | Path | None = None
-    split: str = "train"
+    split: str | None = None
     recipe_file: Path | None = None
     seed: int = 0
     out: Path = Path("runs")
@@ -55,8 +55,8 @@ def asked_recipe(asked: Training, encoder: Encoder) -> Recipe:
         UserError: an unknown recipe or setting, or a base that cannot be trained.
     """
     chosen = for_base(recipe_called(asked.recipe), encoder)
-    if asked.data == "scenes":
-        chosen = nano(chosen)
+    if asked.data in BUILT_IN:
+        chosen = nano(chosen, asked.data)
     if asked.recipe_file is not None:
         chosen = read_recipe(asked.recipe_file, chosen)
     return chosen.override(seed=asked.seed, **asked.settings)
@@ -78,10 +78,11 @@ def run_training(
     encoder = trainable(load_model(asked.base, weights=asked.weights, device=local_device("auto")))
     chosen = asked_recipe(asked, encoder)
     told(chosen.to_toml())
-    dataset, held_out = load_dataset(asked.data, root=asked.root, split=asked.split), None
-    if asked.data == "scenes":
-        dataset = training_pixels(dataset)
-        held_out = without_images(load_dataset(asked.data, split="validation"), range(200, 1000), "other")
+    own = asked.data not in DATASETS and is_user_data(asked.data)
+    split = asked.split if own else asked.split or "train"
+    dataset, held_out = load_dataset(asked.data, root=asked.root, split=split), None
+    if asked.data in BUILT_IN:
+        dataset, held_out = training_pixels(dataset), scenes_held_out(asked.data)
     with process_group(None) as number:
         model = finetune(
             encoder,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clipbias.data.dataset import RetrievalDataset
-from clipbias.finetune.captions import debias_sentences, prefix_length, sample_stream, text_before_first_stop
+from clipbias.finetune.captions import debias_sentences, one_line, prefix_length, sample_stream, text_before_first_stop
 from clipbias.finetune.recipe import Recipe
 from clipbias.models.tokenizer import ClipTokens, Tokens
 
@@ -25,7 +25,7 @@ class Batch:
 
     pixels: Tensor
     long_ids: Tensor | None
-    short_ids: Tensor
+    short_ids: Tensor | None
     n_pre: Tensor | None
 
     def to(self, device: torch.device) -> Batch:
@@ -92,7 +92,8 @@ class BatchMaker:
     def __len__(self) -> int:
         return len(self.dataset.captions)
 
-    def _sentences(self, index: int) -> Sequence[str]:
+    def sentences(self, index: int) -> Sequence[str]:
+        """The sentences of a caption."""
         if self.dataset.sentences is not None:
             return self.dataset.sentences[index]
         return self.split_sentences(self.dataset.captions[index])
@@ -102,14 +103,16 @@ class BatchMaker:
         if recipe.objective == "clip":
             assert self.short_variant is not None
             return self.short_variant(index, epoch)
+        if recipe.short_rule == "none":
+            return ""
         if recipe.short_rule == "first-stop":
             return text_before_first_stop(self.dataset.captions[index])
         stream = sample_stream(recipe.seed, epoch, index)
-        return " ".join(debias_sentences(self._sentences(index), stream, recipe.drop_summary, recipe.sample_sentences))
+        return " ".join(debias_sentences(self.sentences(index), stream, recipe.drop_summary, recipe.sample_sentences))
 
     def texts(self, index: int, epoch: int) -> tuple[str, str]:
         """The long and the short caption of a sample in an epoch."""
-        return self.dataset.captions[index].replace("\n", " "), self._short_text(index, epoch)
+        return one_line(self.dataset.captions[index]), self._short_text(index, epoch)
 
     def batch(self, indices: Sequence[int], epoch: int) -> Batch:
         """The batch of these samples in this epoch."""
@@ -119,7 +122,7 @@ class BatchMaker:
         )
         pairs = [self.texts(int(i), epoch) for i in indices]
         short = [text for _, text in pairs]
-        short_ids = self.tokenize(short)
+        short_ids = self.tokenize(short) if recipe.has_short else None
         long_ids = self.tokenize([text for text, _ in pairs]) if recipe.objective == "long-short" else None
         n_pre = None
         if recipe.objective == "long-short" and recipe.short_rule == "sentences" and recipe.prefix_padding:

@@ -16,9 +16,14 @@ def sample_stream(seed: int, epoch: int, index: int) -> random.Random:
     return random.Random(int.from_bytes(key[:8], "big"))
 
 
+def one_line(caption: str) -> str:
+    """A caption as Long-CLIP's public code reads it: newlines are spaces."""
+    return caption.replace("\n", " ")
+
+
 def text_before_first_stop(caption: str) -> str:
-    """Long-CLIP's rule for the short caption: the text before the first ``". "``."""
-    return caption.split(". ")[0]
+    """Long-CLIP's rule for the short caption: the text of `one_line` before the first ``". "``."""
+    return one_line(caption).split(". ")[0]
 
 
 def debias_sentences(

@@ -169,7 +169,7 @@ def export_run(
         recipe: what it was trained with.
         folder: the run's folder.
         command: makes it again.
-        data: name of the training data; models of the built-in scenes are stored small.
+        data: name of the training data.
         base: the model it started from; None where it was made from scratch.
         fingerprint: of the training data.
     """
@@ -193,7 +193,6 @@ def export_run(
         path = write_openclip(model.clip, folder / "model", base)
         write_text(path / "README.md", card)
         return path
-    nano = data == "scenes"
     path = folder / "model.pt"
-    export(model, path, card, half=nano, compact=nano)
+    export(model, path, card)
     return path

@@ -57,15 +57,19 @@ def _losses(features: Features, recipe: Recipe) -> dict[str, Tensor]:
             return sigmoid_loss(image, text, scale, bias)
         return info_nce(image, text, scale, recipe.label_smoothing)
 
-    images, short_texts = gathered(own_images), gathered(own_short)
+    images = gathered(own_images)
     if own_long is None:
-        return {"loss": contrast(images, short_texts)}
+        assert own_short is not None  # the objective "clip"
+        return {"loss": contrast(images, gathered(own_short))}
     long = contrast(images, gathered(own_long))
+    if own_short is None:
+        return {"loss": recipe.weight_long * long, "long": long}
     if recipe.pca_scope == "process":
-        components = gathered(pca_reconstruct(own_images, recipe.pca_dim))
+        groups = own_images.split(recipe.pca_group or len(own_images))
+        components = gathered(torch.cat([pca_reconstruct(group, recipe.pca_dim) for group in groups]))
     else:
         components = pca_reconstruct(images, recipe.pca_dim)
-    short = contrast(components, short_texts)
+    short = contrast(components, gathered(own_short))
     return {"loss": recipe.weight_long * long + recipe.weight_short * short, "long": long, "short": short}
 
 
@@ -156,16 +160,15 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
 
 
 def make_optimizer(model: TrainModel, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices only, as open_clip does (biases and norms are left alone)."""
+    """AdamW with the recipe's betas, eps and weight decay; where ``decay_on`` says so, on matrices only."""
     trained = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in trained if recipe.decay_on == "all" or p.ndim >= 2]
+    others = [p for p in trained if recipe.decay_on != "all" and p.ndim < 2]
     return torch.optim.AdamW(
-        [
-            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-        ],
+        [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
         lr=recipe.lr,
-        betas=(0.9, 0.98),
-        eps=1e-6,
+        betas=(recipe.beta1, recipe.beta2),
+        eps=recipe.eps,
         fused=True,
     )
 
@@ -210,7 +213,10 @@ class TrainingState:
 
 
 def start_state(model: TrainModel, recipe: Recipe) -> TrainingState:
-    """The state before the first step."""
+    """The state before the first step; sets the logit scale where the recipe says so."""
+    if recipe.log_scale and not model.sigmoid:
+        with torch.no_grad():
+            model.clip.logit_scale.fill_(recipe.log_scale)
     if recipe.checkpointing:
         model.clip.set_grad_checkpointing(True)
     if recipe.compile:
@@ -243,7 +249,7 @@ def train_step(state: TrainingState, batch: Batch, recipe: Recipe, steps: int) -
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_gradient)
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    if not state.model.sigmoid:
+    if recipe.max_logit_scale and not state.model.sigmoid:
         with torch.no_grad():
             state.model.clip.logit_scale.clamp_(0, math.log(recipe.max_logit_scale))
     state.step += 1

@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from clipbias.finetune.packed import class_features, is_plain_vit, packed_features
 from clipbias.models.tokenizer import ClipTokens, Tokens
 from clipbias.models.towers import bucketed_features, is_causal, move_pads
 
 if TYPE_CHECKING:
     from open_clip.model import CustomTextCLIP
 
-Features = tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor | None]
+Features = tuple[Tensor, Tensor | None, Tensor | None, Tensor, Tensor | None]
 """Images, short captions, long captions [B, D], the temperature's inverse, and the bias of a sigmoid loss."""
 
 
@@ -46,10 +47,13 @@ class TrainModel(nn.Module):
             self.positional_embedding_res = nn.Parameter(table.detach().clone())
             table.requires_grad_(False)
 
-    def forward(self, pixels: Tensor, short_ids: Tensor, n_pre: Tensor | None, long_ids: Tensor | None) -> Features:
+    def forward(
+        self, pixels: Tensor, short_ids: Tensor | None, n_pre: Tensor | None, long_ids: Tensor | None
+    ) -> Features:
         """Everything that a loss needs, in one call, so that `DistributedDataParallel` sees every parameter in use."""
         long = self.encode_text(long_ids) if long_ids is not None else None
-        images, short = self.encode_image(pixels), self.encode_text(short_ids, n_pre)
+        short = self.encode_text(short_ids, n_pre) if short_ids is not None else None
+        images = self.encode_image(pixels)
         return images, short, long, self.clip.logit_scale.exp(), self.clip.logit_bias
 
     @property
@@ -69,7 +73,9 @@ class TrainModel(nn.Module):
 
         Causal towers do not run the pads that they cannot see; others see all of them.
         """
-        if self.trims:
+        if self.trims and self._packs(ids):
+            features = packed_features(self.clip.text, ids, self.positions(), n_pre)
+        elif self.trims:
             features = bucketed_features(self.clip.text, ids, n_pre, self.positions())
         else:
             ids = ids if n_pre is None else move_pads(ids, n_pre, self.text_start)
@@ -78,4 +84,10 @@ class TrainModel(nn.Module):
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """L2-normalised image features [B, D]."""
-        return F.normalize(self.clip.visual(pixels).float(), dim=-1)
+        visual = self.clip.visual
+        packs = self._packs(pixels) and is_plain_vit(visual) and visual._compiled_call_impl is None
+        return F.normalize((class_features(visual, pixels) if packs else visual(pixels)).float(), dim=-1)
+
+    def _packs(self, inputs: Tensor) -> bool:
+        """Whether the forward passes for CPUs serve; they keep all activations."""
+        return inputs.device.type == "cpu" and not self.clip.text.transformer.grad_checkpointing

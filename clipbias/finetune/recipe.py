@@ -19,7 +19,9 @@ class Recipe:
     objective: str  # "clip": plain InfoNCE on short captions; "long-short": Long-CLIP's two losses
     context_length: int = 248
     keep_positions: int = 20
-    short_rule: str = "sentences"  # "first-stop": Long-CLIP's rule; "sentences": the switches below
+    short_rule: str = (
+        "sentences"  # "first-stop": Long-CLIP's; "sentences": the switches below; "none": no short caption
+    )
     drop_summary: bool = True
     sample_sentences: bool = True
     prefix_padding: bool = True
@@ -32,11 +34,18 @@ class Recipe:
     steps: int = 0  # overrides epochs where positive
     lr: float = 1e-6
     weight_decay: float = 1e-2
+    decay_on: str = "all"  # of what is trained; "matrices": not biases, norms and scalars, as open_clip has it
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
     warmup: int = 200
-    max_logit_scale: float = 100.0  # of InfoNCE; SigLIP's is not limited
+    log_scale: float = 4.6052  # logarithm of InfoNCE's logit scale at the start (100); 0: the base's own
+    max_logit_scale: float = 0.0  # of InfoNCE; 0: not limited. SigLIP's scale is the base's own and not limited
     clip_gradient: float = 0.0  # largest gradient norm; 0 leaves gradients alone
     precision: str = "fp32"
     pca_scope: str = "process"  # "process": components of each process' own share, as published; "global": of the batch
+    pca_group: int = 0  # samples of a process' share that have components of their own; 0: all of it
+    lead_dose: float = 0.3  # of pre-training on scenes-2: how likely boilerplate stands before a caption's content
     validation: int = 500  # samples held out at the end of the data (at most a tenth of them)
     validate_every: int = 500  # steps
     seed: int = 0
@@ -50,9 +59,10 @@ class Recipe:
     def __post_init__(self) -> None:
         allowed = {
             "objective": ("clip", "long-short"),
-            "short_rule": ("first-stop", "sentences"),
+            "short_rule": ("first-stop", "sentences", "none"),
             "precision": ("fp32", "bf16", "fp16"),
             "pca_scope": ("process", "global"),
+            "decay_on": ("all", "matrices"),
         }
         for key, options in allowed.items():
             if getattr(self, key) not in options:
@@ -62,9 +72,19 @@ class Recipe:
         for key in ("batch_size", "lr", "context_length", "pca_dim", "validate_every", "workers"):
             if not getattr(self, key) > 0:
                 raise UserError(f"recipe {self.name}: {key} = {getattr(self, key)!r} must be positive")
-        for key in ("micro_batch", "validation"):
+        for key in ("micro_batch", "validation", "pca_group", "log_scale", "max_logit_scale"):
             if getattr(self, key) < 0:
                 raise UserError(f"recipe {self.name}: {key} = {getattr(self, key)!r} must not be negative")
+        for key in ("beta1", "beta2", "lead_dose"):
+            if not 0 <= getattr(self, key) <= 1 or (key != "lead_dose" and getattr(self, key) == 1):
+                raise UserError(f"recipe {self.name}: {key} = {getattr(self, key)!r} must lie between 0 and 1")
+        if self.pca_group and self.pca_scope == "global":
+            raise UserError(f"recipe {self.name}: pca_group = {self.pca_group} needs pca_scope = 'process'")
+
+    @property
+    def has_short(self) -> bool:
+        """Whether there are short captions."""
+        return self.objective == "clip" or self.short_rule != "none"
 
     def teaches_like(self, other: Recipe) -> bool:
         """Whether both lead to the same weights, up to rounding: settings of how it is computed are left out."""

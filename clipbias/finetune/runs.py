@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from clipbias.data.build import without_images
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.errors import UserError
 from clipbias.finetune.batches import BatchMaker
+from clipbias.finetune.loop import learning_rate
 from clipbias.finetune.model import TrainModel
+from clipbias.finetune.packed import CompactTokens
 from clipbias.finetune.positions import stretch_positions
 from clipbias.finetune.recipe import Recipe
-from clipbias.finetune.train import Progress, train, training_pixels
+from clipbias.finetune.train import Progress, total_steps, train, training_pixels
 from clipbias.finetune.validation import hold_out, validation_recall
+from clipbias.models.build import VOCABULARY
 from clipbias.models.clip_encoder import ClipEncoder
-from clipbias.models.nano import NANO_SHAPE, nano_clip
+from clipbias.models.nano import NANO_2_SHAPE, NANO_SHAPE, nano_clip
 from clipbias.models.preprocessing import clip_preprocessing
-from clipbias.models.tokenizer import ClipTokens, Tokens
+from clipbias.models.tokenizer import ClipTokens, Tokens, clip_token_lists
+from clipbias.models.towers import EOT, PAD, SOT
 
 if TYPE_CHECKING:
     from open_clip.model import CustomTextCLIP
@@ -31,48 +40,101 @@ SHORT = 77
 """CLIP's positions; models with more are not stretched again."""
 
 
-def _keep_seen_tokens(clip: CustomTextCLIP, maker: BatchMaker) -> None:
-    """Zero the token rows that no training caption can use, so that only the others need storing."""
-    seen: set[int] = set()
-    for start in range(0, min(len(maker), 4000), 500):
-        for epoch in range(2):
-            texts = [maker.texts(i, epoch) for i in range(start, start + 500)]
-            seen |= set(maker.tokenize([t for pair in texts for t in pair]).unique().tolist())
-    with torch.no_grad():
-        weight = clip.text.token_embedding.weight
-        unseen = torch.ones(len(weight), dtype=torch.bool)
-        unseen[sorted(seen)] = False
-        weight[unseen] = 0
+BUILT_IN = ("scenes", "scenes-2")
+"""Data sets whose captions are generated."""
 
 
-def pretrain_nano(recipe: Recipe, out: Path, resume: bool = False, progress: Progress | None = None) -> TrainModel:
-    """Train a nano CLIP from scratch on the short captions of the built-in scenes (`clipbias.scenes.web_caption`).
+@lru_cache(maxsize=2)
+def scene_tokens(data: str = "scenes") -> frozenset[int]:
+    """Every token id that a caption of these built-in scenes can hold, and the special ones."""
+    from clipbias.data.scenes import WORLDS
+    from clipbias.scenes import v2
+
+    world = WORLDS[data]
+    texts = list(v2.BOILERPLATE) if data == "scenes-2" else []
+    for index in range(3000):
+        scene = world.sample_scene("train", index)
+        texts += [s.text for s in world.long_caption(scene)]
+        texts += [world.short_caption(scene, variant) for variant in range(2)]
+    return frozenset(chain.from_iterable(clip_token_lists(texts))) | {SOT, EOT, PAD}
+
+
+@contextmanager
+def compact_tokens(clip: CustomTextCLIP, ids: Iterable[int], decay: float) -> Iterator[None]:
+    """Within it the token table holds only the rows of ``ids``; after it, all, as if they had been trained together.
 
     Args:
-        recipe: `recipes.PRETRAIN_NANO` or a variation.
+        clip: the model.
+        ids: every id that the training can meet.
+        decay: what weight decay leaves, over the whole training, of a row without gradients (`kept_by_decay`).
+    """
+    full = clip.text.token_embedding
+    compact = CompactTokens(full, ids)
+    clip.text.token_embedding = compact
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            full.weight.mul_(decay)
+            full.weight[compact.ids] = compact.weight
+        clip.text.token_embedding = full
+
+
+def kept_by_decay(recipe: Recipe, steps: int) -> float:
+    """What AdamW's decay leaves of a weight that never gets a gradient: ``prod(1 - lr_t * weight_decay)``."""
+    return math.prod(1 - learning_rate(recipe, step, steps) * recipe.weight_decay for step in range(steps))
+
+
+def pretrain_nano(
+    recipe: Recipe, out: Path, resume: bool = False, progress: Progress | None = None, data: str = "scenes"
+) -> TrainModel:
+    """Train a nano CLIP from scratch on the web-like captions of the built-in scenes.
+
+    Args:
+        recipe: `recipes.PRETRAIN_NANO` or a variation; ``lead_dose`` is of scenes-2 (`clipbias.scenes.v2.web_caption`).
         out: the run's folder.
         resume: continue an interrupted run.
         progress: called after each step.
+        data: "scenes" or "scenes-2".
     """
-    from clipbias.data.scenes import load_scenes
-    from clipbias.scenes import sample_scene, web_caption
+    from clipbias.data.loading import load_dataset
+    from clipbias.scenes import sample_scene, v2, web_caption
 
-    dataset = training_pixels(load_scenes(split="train"))
+    dataset = training_pixels(load_dataset(data, split="train"))
 
     def short_variant(index: int, epoch: int) -> str:
-        return web_caption(sample_scene("train", index), epoch)
+        if data == "scenes":
+            return web_caption(sample_scene("train", index), epoch)
+        return v2.web_caption(v2.sample_scene("train", index), epoch, recipe.lead_dose)
 
-    maker = BatchMaker(dataset, recipe, clip_preprocessing(NANO_SHAPE.image_size), _no_splitter, short_variant)
+    transform = clip_preprocessing(NANO_SHAPE.image_size)
+    maker = BatchMaker(dataset, recipe, transform, _no_splitter, short_variant)
+    looked_at = BatchMaker(scenes_held_out(data), recipe, transform, _no_splitter, tokens=maker.tokenize)
     torch.manual_seed(recipe.seed)
-    clip = nano_clip()
-    _keep_seen_tokens(clip, maker)
-    model = TrainModel(clip, None, maker.tokenize)
-    train(model, maker, recipe, out, resume=resume, progress=progress)
+    clip = nano_clip(NANO_2_SHAPE if data == "scenes-2" else NANO_SHAPE)
+    with torch.no_grad():
+        # Only rows that a caption can use are kept, so that a file is small.
+        unseen = torch.ones(VOCABULARY, dtype=torch.bool)
+        unseen[sorted(scene_tokens(data))] = False
+        clip.text.token_embedding.weight[unseen] = 0
+    with compact_tokens(clip, scene_tokens(data), 1.0):
+        model = TrainModel(clip, None, maker.tokenize)
+        train(
+            model, maker, recipe, out, resume=resume, progress=progress,
+            validate=lambda trained: validation_recall(trained, looked_at, recipe),
+        )  # fmt: skip
     return model
 
 
+def scenes_held_out(data: str = "scenes") -> RetrievalDataset:
+    """300 scenes of the split "validation": looked at during trainings on scenes."""
+    from clipbias.data.loading import load_dataset
+
+    return training_pixels(without_images(load_dataset(data, split="validation"), range(300, 1000), "other"))
+
+
 def _no_splitter(caption: str) -> list[str]:
-    raise AssertionError("the embedded captions know their sentences")
+    raise AssertionError("the built-in captions know their sentences")
 
 
 def for_base(recipe: Recipe, encoder: object) -> Recipe:
@@ -175,5 +237,9 @@ def finetune(
         def validate(trained: TrainModel) -> dict[str, float]:
             return validation_recall(trained, looked_at, recipe)
 
-    train(model, maker, recipe, out, resume=resume, progress=progress, validate=validate)
+    # On scenes the tokens that can occur are known and few; elsewhere the whole table is trained.
+    few = dataset.name in BUILT_IN and isinstance(tokens, ClipTokens)
+    kept = kept_by_decay(recipe, total_steps(recipe, len(maker)))
+    with compact_tokens(model.clip, scene_tokens(dataset.name), kept) if few else nullcontext():
+        train(model, maker, recipe, out, resume=resume, progress=progress, validate=validate)
     return model

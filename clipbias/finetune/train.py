@@ -143,11 +143,11 @@ def train(
             if first:
                 seconds = before + time.monotonic() - began
                 metrics.write(json.dumps({"step": step, **values, "seconds": round(seconds, 3)}) + "\n")
+                metrics.flush()
                 board(step, values)
                 if progress is not None:
                     progress(state.step, steps, values)
                 if stopping or time.monotonic() - saved > save_every:
-                    metrics.flush()
                     state.save(state_file)
                     saved = time.monotonic()
             if stopping:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clipbias.models.build import ClipShape, build_clip
@@ -21,6 +22,10 @@ NANO_SHAPE = ClipShape(
 )
 
 
-def nano_clip() -> CustomTextCLIP:
+NANO_2_SHAPE = replace(NANO_SHAPE, text_layers=3)
+"""Of models of the second world of scenes: a text layer fewer, for the time that a grid of trainings takes."""
+
+
+def nano_clip(shape: ClipShape = NANO_SHAPE) -> CustomTextCLIP:
     """A nano CLIP with open_clip's fresh initialisation (draws from torch's global generator)."""
-    return build_clip(NANO_SHAPE)
+    return build_clip(shape)

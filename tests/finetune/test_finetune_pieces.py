@@ -90,7 +90,9 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone():
 
 def test_longclips_short_caption_is_the_text_before_the_first_stop():
     assert text_before_first_stop("A dog. It barks. Loudly.") == "A dog"
-    assert text_before_first_stop("A 3.5 m dog\nIt barks.") == "A 3.5 m dog\nIt barks."
+    # Newlines are spaces before the caption is cut, as in Long-CLIP's public code.
+    assert text_before_first_stop("A 3.5 m dog\nIt barks.") == "A 3.5 m dog It barks."
+    assert text_before_first_stop("A cat sits.\n\nIn the back, a dog. End.") == "A cat sits"
 
 
 @settings(max_examples=20, deadline=None)

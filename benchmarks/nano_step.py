@@ -1,0 +1,67 @@
+"""A training step of the nano models on one CPU thread: packed towers and compact tokens against the plain way.
+
+    python benchmarks/nano_step.py [--steps 3] [--bf16]
+
+Before: bucketed text batches, open_clip's image tower, gradients of all 49,408 token rows. After: what trainings use.
+Both see the same batches of scenes; bf16 is what the recipes used before, on CPUs without matrix units
+for it several times as slow. Seconds are those of the process (CPU time), so that a busy machine does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from contextlib import nullcontext
+
+import torch
+
+from clipbias.data.build import without_images
+from clipbias.data.loading import load_dataset
+from clipbias.finetune.batches import BatchMaker
+from clipbias.finetune.loop import start_state, train_step
+from clipbias.finetune.recipes import DEBIAS, LONGCLIP, nano
+from clipbias.finetune.runs import compact_tokens, scene_tokens, stretched_model
+from clipbias.models.nano import NANO_SHAPE, nano_clip
+from clipbias.models.preprocessing import clip_preprocessing
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--bf16", action="store_true", help="time the way before in bf16, too")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    data = without_images(load_dataset("scenes", split="validation"), range(200, 1000), "other")
+    print("| recipe | way | s per step | samples/s | speed-up |\n|---|---|---|---|---|")
+    for base in (LONGCLIP, DEBIAS):
+        ways = [("fp32", False), ("fp32", True)] + [("bf16", False)] * chosen.bf16
+        taken: dict[tuple[str, bool], list[float]] = {way: [] for way in ways}
+        runs = {}
+        for precision, packed in ways:
+            recipe = nano(base).override(precision=precision)
+            torch.manual_seed(0)
+            model = stretched_model(nano_clip(), recipe)
+            if not packed:
+                model._packs = lambda inputs: False  # type: ignore[method-assign]
+            runs[precision, packed] = (recipe, model)
+        maker = BatchMaker(data, recipe, clip_preprocessing(NANO_SHAPE.image_size), lambda caption: [caption])
+        for way, (recipe, model) in runs.items():
+            with compact_tokens(model.clip, scene_tokens(), 1.0) if way[1] else nullcontext():
+                state = start_state(model, recipe)
+                for step in range(chosen.steps + 1):
+                    batch = maker.batch(range(recipe.batch_size), step)
+                    began = time.process_time()
+                    train_step(state, batch, recipe, 1000)
+                    if step:  # the first warms up
+                        taken[way].append(time.process_time() - began)
+        slow = statistics.median(taken["fp32", False])
+        for (precision, packed), seconds in taken.items():
+            middle = statistics.median(seconds)
+            name = f"{'packed' if packed else 'plain'}, {precision}"
+            print(f"| {base.name} | {name} | {middle:.2f} | {128 / middle:.0f} | {slow / middle:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
