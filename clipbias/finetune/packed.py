@@ -197,7 +197,7 @@ def is_plain_vit(visual: nn.Module) -> bool:
         and getattr(visual, "pool_type", "") == "tok"
         and getattr(visual, "attn_pool", None) is None
         and not getattr(visual, "output_tokens", True)
-        and has_plain_blocks(visual)  # type: ignore[arg-type]
+        and has_plain_blocks(visual)
     )
 
 

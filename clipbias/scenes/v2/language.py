@@ -6,7 +6,8 @@ The summary summarises: each of its facts stands again among the details, in oth
 from __future__ import annotations
 
 from clipbias.scenes.language import Sentence
-from clipbias.scenes.v2.world import COLUMNS, ROWS, Scene, Stream, Thing
+from clipbias.scenes.v2.world import Stream
+from clipbias.scenes.world import COLUMNS, ROWS, Scene, Thing
 
 RESTATED = 0.7
 """How likely the details state a fact of the summary (main object's shape, its colour, the sky's colour) again."""

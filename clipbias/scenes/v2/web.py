@@ -21,7 +21,8 @@ from __future__ import annotations
 from itertools import accumulate
 
 from clipbias.scenes.v2.language import short_sentences
-from clipbias.scenes.v2.world import Scene, Stream
+from clipbias.scenes.v2.world import Stream
+from clipbias.scenes.world import Scene
 
 DOSE = 0.3
 """The probability of a lead in the corpus that the shipped models were trained on."""

@@ -103,8 +103,8 @@ def _varied(scene: Scene, draw: Stream) -> Scene:
         "ground_colour": GROUND_COLOURS, "ground_texture": GROUND_TEXTURES, "frame": FRAMES,
     }  # fmt: skip
     facts: list[tuple[int | None, str]] = [(None, name) for name in whole]
-    for number in range(len(scene.things)):
-        facts += [(number, name) for name in ("shape", "colour", "place", "size" if number else "texture")]
+    for which in range(len(scene.things)):
+        facts += [(which, name) for name in ("shape", "colour", "place", "size" if which else "texture")]
     number, name = draw.pick(facts)
     if number is None:
         changed_whole: dict[str, Any] = {name: other(whole[name], getattr(scene, name))}
