@@ -92,8 +92,8 @@ def pretrain_nano_command(
 ) -> None:
     """Train a nano CLIP from scratch on the web-like captions of the built-in scenes."""
     from clipbias.cli.console import pairs, progress_bar
-    from clipbias.finetune.export import export_run
     from clipbias.errors import UserError
+    from clipbias.finetune.export import export_run
     from clipbias.finetune.recipes import PRETRAIN_NANO, PRETRAIN_NANO_2
     from clipbias.finetune.runs import BUILT_IN, pretrain_nano
 
