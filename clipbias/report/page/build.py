@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -47,21 +48,7 @@ def build_page(
     lines = board_lines(runs, scalars, order)
     data = sorted({one.run.data for one in runs})
     charts = page_charts(drawn, lines, order)
-    facts = {
-        "data": data,
-        "models": [{"id": m, "name": model_name(m)} for m in order],
-        "board": [
-            {
-                "name": model_name(line.model), "model": line.model, "data": line.data, "context": line.context,
-                "cells": {key: {"v": round(cell.value, 3), "r": cell.rank} for key, cell in line.cells.items()},
-            }
-            for line in lines
-        ],
-        "low": [column.key for column in COLUMNS if column.better == "low"],
-        "columns": list(CHART_COLUMNS),
-        "charts": {c.key: {"spec": c.spec, "rows": c.rows, "probe": c.probe} for c in charts},
-        **_captions(examples),
-    }  # fmt: skip
+    facts = _facts(data, order, lines, charts) | _captions(examples)
     context = {
         "title": f"clipbias: {_several(data)}",
         "heading": "How these models read long captions",
@@ -86,6 +73,24 @@ def build_page(
         "downloads": [{"name": n, "href": data_link(text, kind), "words": n} for n, kind, text in downloads],
     }
     return render_page(context, facts)
+
+
+def _facts(data: list[str], order: Sequence[str], lines: Sequence[Line], charts: Sequence[Chart]) -> dict[str, Any]:
+    """What the page's script reads."""
+    return {
+        "data": data,
+        "models": [{"id": m, "name": model_name(m)} for m in order],
+        "board": [
+            {
+                "name": model_name(line.model), "model": line.model, "data": line.data, "context": line.context,
+                "cells": {key: {"v": round(cell.value, 3), "r": cell.rank} for key, cell in line.cells.items()},
+            }
+            for line in lines
+        ],
+        "low": [column.key for column in COLUMNS if column.better == "low"],
+        "columns": list(CHART_COLUMNS),
+        "charts": {c.key: {"spec": c.spec, "rows": c.rows, "probe": c.probe} for c in charts},
+    }  # fmt: skip
 
 
 BIBTEX = """\
