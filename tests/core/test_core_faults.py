@@ -210,7 +210,7 @@ def test_files_that_vanish_between_listing_and_reading(data, undisturbed, tmp_pa
     (listed[0] / "run.json").unlink()
     assert [one.folder for one in load_runs([results])] == listed[1:]
     (listed[1] / "rows.jsonl").unlink()
-    with pytest.raises(UserError, match=r"rows\.jsonl: cannot be read"):
+    with pytest.raises(UserError, match=r"rows\.jsonl: missing"):
         _ = load_runs([results])[0].rows
 
     # A shard that another process has trimmed.
