@@ -103,7 +103,7 @@ ROWS = {
     ),
     "a rank": (lambda f: queries(f, better), "value should be"),
     "a query left out": (lambda f: queries(f, lambda t: t.iloc[1:]), "not one each of 0 to 999"),
-    "a query twice": (lambda f: queries(f, lambda t: pd.concat([t, t.iloc[:1]])), "not one each of 0 to 999"),
+    "a query twice": (lambda f: queries(f, lambda t: pd.concat([t, t.iloc[:1]])), "is there twice; expected once"),
     "a similarity": (lambda f: queries(f, lambda t: t.assign(cosine=t["cosine"] + 2)), "similarities beyond 1"),
     "more candidates than there are": (lambda f: queries(f, lambda t: t.assign(better=5000)), "candidates"),
 }
