@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,9 +25,14 @@ def plain(text: str) -> str:
     return "".join("�" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") else c for c in line)
 
 
+def helps() -> bool:
+    """Whether this process only helps process 0 under ``torchrun``; what is printed is printed once."""
+    return os.environ.get("RANK", "0") != "0"
+
+
 def quiet() -> bool:
-    """Whether ``--quiet`` was given: results only."""
-    return logging.getLogger("clipbias").level >= logging.ERROR
+    """Whether ``--quiet`` was given (results only), or another process tells."""
+    return helps() or logging.getLogger("clipbias").level >= logging.ERROR
 
 
 def note(text: str) -> None:

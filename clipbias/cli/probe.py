@@ -205,7 +205,7 @@ def _run(sweep: Sweep, output: Output) -> None:
     Raises:
         CheckFailed: something failed and the sweep went on without it.
     """
-    from clipbias.cli.console import note, plain, printed, quiet
+    from clipbias.cli.console import helps, note, plain, printed, quiet
     from clipbias.errors import CheckFailed
     from clipbias.probe.plan import cost
     from clipbias.probe.sweep import run_sweep
@@ -225,7 +225,8 @@ def _run(sweep: Sweep, output: Output) -> None:
                 records += _records(one)
             else:
                 _tell(one)
-    printed(records, output.as_json, output.as_csv)
+    if not helps():
+        printed(records, output.as_json, output.as_csv)
     if not output.machine:
         note(f"results: {sweep.out}")
         where = "" if sweep.out == Path("results") else f" --results {sweep.out}"
