@@ -38,6 +38,4 @@ def close(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> No
     """Assert that two sets of gradients are of the same parameters and equal."""
     assert found.keys() == wanted.keys()
     for name, grad in wanted.items():
-        # The logit scale of 100 makes gradients, and with them their rounding, several times as large.
-        atol = 1e-5 + 1e-4 * float(grad.abs().max())
-        torch.testing.assert_close(found[name], grad, atol=atol, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(found[name], grad, atol=1e-5, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
