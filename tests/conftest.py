@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import hypothesis
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Processes side by side share the cores: more threads than cores slow all of them, and those they start.
+    # torch reads this when it is imported, which no conftest does.
+    share = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    os.environ.setdefault("OMP_NUM_THREADS", str(share))
 
 
 @pytest.fixture(autouse=True)
