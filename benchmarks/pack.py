@@ -22,7 +22,7 @@ from torch import Tensor
 
 from clipbias.ahead import prefetched
 from clipbias.data.dataset import RetrievalDataset
-from clipbias.data.images import FileImages
+from clipbias.data.image_loaders import FileImages
 from clipbias.data.pack import with_pack, write_pack
 from clipbias.models.preprocessing import clip_preprocessing
 

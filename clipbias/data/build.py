@@ -10,7 +10,8 @@ import numpy as np
 
 from clipbias import gate
 from clipbias.data.dataset import RetrievalDataset
-from clipbias.data.images import FileImages, SomeImages, safe_name
+from clipbias.data.image_loaders import FileImages, SomeImages
+from clipbias.data.images import safe_name
 from clipbias.errors import UserError
 from clipbias.gate import check_count, count_limit
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipbias.data.dataset import RetrievalDataset
-from clipbias.data.images import find_bad_images
+from clipbias.data.image_checks import find_bad_images
 from clipbias.data.spec import DatasetSpec
 
 _EXAMPLES = 5

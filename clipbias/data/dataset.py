@@ -82,7 +82,7 @@ class RetrievalDataset:
     @cached_property
     def image_keys(self) -> list[bytes | None]:
         """N digests of what the images are made from, taken once; None where it cannot be read or is not known."""
-        from clipbias.data.images import image_keys
+        from clipbias.data.image_loaders import image_keys
 
         return image_keys(self.load_image, len(self.image_names))
 

@@ -1,4 +1,4 @@
-"""Image files that may come from anybody: found inside their folder, decoded within limits, checked in bulk.
+"""Image files that may come from anybody: found inside their folder, decoded within limits.
 
 One rule. Images are turned upright by their EXIF orientation and converted to RGB before anything is resized, in data
 sets and in ``Encoder.encode_images`` alike. The public evaluation code of CLIP-style models does neither: it opens
@@ -8,27 +8,20 @@ The option ``upright=False`` of every data set is the authors' way.
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from types import ModuleType
-from typing import TYPE_CHECKING, BinaryIO, overload
+from typing import TYPE_CHECKING, BinaryIO
 
-from clipbias.data.digests import file_digest, file_digests
 from clipbias.errors import UserError
-from clipbias.files import content_key
 from clipbias.gate import check_count, count_limit, require_file
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from clipbias.data.dataset import RetrievalDataset
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """What Pillow may decode; formats that start other programs (EPS) or hold documents (PDF) are not among them."""
@@ -151,77 +144,6 @@ def _reason(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
 
 
-@dataclass(frozen=True)
-class FileImages:
-    """``load_image`` of data sets whose images are files; can be sent to worker processes."""
-
-    root: Path
-    names: Sequence[str]
-    upright: bool = True
-    follow_links: bool = False
-
-    def __call__(self, index: int) -> Image.Image:
-        return open_image(inside(self.root, self.names[index], self.follow_links), self.upright, rgb=self.upright)
-
-    def check(self, index: int) -> None:
-        """Raise what ``self(index)`` would raise, at the cost of a reduced decoding."""
-        verify_image(inside(self.root, self.names[index], self.follow_links))
-
-    def key(self, index: int) -> bytes:
-        """A digest of what ``self(index)`` is made from: the file's bytes, and whether it is turned upright."""
-        return self._key(file_digest(inside(self.root, self.names[index], self.follow_links)))
-
-    def keys(self) -> list[bytes | None]:
-        """`key` of every image, files that did not change read once; None where one cannot be read."""
-        paths = [self._path(index) for index in range(len(self.names))]
-        here = [path for path in paths if path is not None]
-        found = iter(file_digests(self.root, here))
-        digests = [None if path is None else next(found) for path in paths]
-        return [None if digest is None else self._key(digest) for digest in digests]
-
-    def _path(self, index: int) -> Path | None:
-        try:
-            return inside(self.root, self.names[index], self.follow_links)
-        except UserError:
-            return None
-
-    def _key(self, digest: bytes) -> bytes:
-        return content_key(digest, bytes([self.upright]))
-
-
-@dataclass(frozen=True)
-class SomeImages:
-    """Images ``kept`` of another loader."""
-
-    load: Callable[[int], Image.Image]
-    kept: Sequence[int]
-
-    def __call__(self, index: int) -> Image.Image:
-        return self.load(self.kept[index])
-
-    def check(self, index: int) -> None:
-        """See `FileImages.check`."""
-        _check_one(self.load, self.kept[index])
-
-    def key(self, index: int) -> bytes | None:
-        """See `FileImages.key`; None where the other loader has none."""
-        find = getattr(self.load, "key", None)
-        return None if find is None else find(self.kept[index])
-
-    def keys(self) -> list[bytes | None]:
-        """See `FileImages.keys`."""
-        if isinstance(self.load, FileImages):
-            names = [self.load.names[index] for index in self.kept]
-            return replace(self.load, names=names).keys()
-        found = []
-        for index in range(len(self.kept)):
-            try:
-                found.append(self.key(index))
-            except UserError:
-                found.append(None)
-        return found
-
-
 def verify_image(source: Path | BinaryIO, label: str = "") -> None:
     """Decode all of a file's data and keep nothing; a JPEG is decoded at an eighth of its size.
 
@@ -231,112 +153,3 @@ def verify_image(source: Path | BinaryIO, label: str = "") -> None:
     with _opened(source, label) as image:
         image.draft(None, (image.width // 8, image.height // 8))
         image.load()
-
-
-@dataclass(frozen=True)
-class BadImage:
-    """An image that cannot be read: its index in the data set, its name, and why."""
-
-    index: int
-    name: str
-    reason: str
-
-
-def _check_one(load: Callable[[int], object], index: int) -> None:
-    getattr(load, "check", load)(index)
-
-
-def find_bad_images(
-    dataset: RetrievalDataset,
-    indices: Iterable[int] | None = None,
-    workers: int | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> list[BadImage]:
-    """Every image that is missing, unreadable, too large or outside its folder.
-
-    Args:
-        dataset: whose images are decoded, each once and at reduced size where the format allows.
-        indices: only these; default all.
-        workers: threads (decoding releases Python's lock); default one a core.
-        progress: called with ("images checked", done, total).
-    """
-    chosen = list(range(len(dataset.image_names)) if indices is None else indices)
-
-    def look(index: int) -> BadImage | None:
-        try:
-            _check_one(dataset.load_image, index)
-        except UserError as error:
-            return BadImage(index, dataset.image_names[index], str(error))
-        return None
-
-    bad = []
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        for done, found in enumerate(pool.map(look, chosen), 1):
-            if found is not None:
-                bad.append(found)
-            if progress is not None and (done % 64 == 0 or done == len(chosen)):
-                progress("images checked", done, len(chosen))
-    return bad
-
-
-def image_keys(load: Callable[[int], object], count: int, workers: int | None = None) -> list[bytes | None]:
-    """A digest of each image's content, without decoding it; None where it cannot be read or the loader has none.
-
-    Args:
-        load: ``load_image`` of a data set; one with ``key(index)`` or ``keys()`` says what its images are made from.
-        count: of images.
-        workers: threads; default one a core.
-    """
-    if hasattr(load, "keys"):
-        found: list[bytes | None] = load.keys()[:count]
-        return found
-    find = getattr(load, "key", None)
-    if find is None:
-        return [None] * count
-
-    def one(index: int) -> bytes | None:
-        try:
-            return find(index)
-        except UserError:
-            return None
-
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        return list(pool.map(one, range(count)))
-
-
-class LazyImages(Sequence["Image.Image"]):
-    """Images ``indices`` of a loader, each decoded when it is asked for."""
-
-    def __init__(self, load: Callable[[int], Image.Image], indices: Sequence[int]) -> None:
-        self.load, self.indices = load, indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @overload
-    def __getitem__(self, index: int) -> Image.Image: ...
-    @overload
-    def __getitem__(self, index: slice) -> LazyImages: ...
-    def __getitem__(self, index: int | slice) -> Image.Image | LazyImages:
-        if isinstance(index, slice):
-            return LazyImages(self.load, self.indices[index])
-        return self.load(self.indices[index])
-
-
-def require_readable(
-    dataset: RetrievalDataset,
-    progress: Callable[[str, int, int], None] | None = None,
-    indices: Iterable[int] | None = None,
-) -> None:
-    """Stop before any encoding when an image, or one of ``indices``, cannot be read.
-
-    Raises:
-        UserError: lists every bad image, one a line after the first.
-    """
-    bad = find_bad_images(dataset, indices, progress=progress)
-    if bad:
-        listed = "".join(f"\n  {one.reason}" for one in bad)
-        raise UserError(
-            f"{dataset.name}: {len(bad):,} of {len(dataset.image_names):,} images cannot be read; "
-            f"fix them, or leave them and their captions out with --skip-bad:{listed}"
-        )

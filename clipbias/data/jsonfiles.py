@@ -6,6 +6,7 @@ import codecs
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from clipbias import gate
 from clipbias.errors import UserError
@@ -52,56 +53,21 @@ def stream_json_array(path: Path) -> Iterator[tuple[object, int]]:
     Raises:
         UserError: missing, not UTF-8, not an array, broken or cut off; names the element.
     """
-    decoder = json.JSONDecoder()
-    text_decoder = codecs.getincrementaldecoder("utf-8-sig")()
-    buffer, place, count, ended = "", 0, 0, False
-    longest = size_limit("line")
+    count = 0
     try:
         with open_file(path, "table") as file:
-
-            def more() -> None:
-                nonlocal buffer, place, ended
-                # Doubling what is read for one element keeps large elements linear in their size.
-                raw = file.read(max(_CHUNK, len(buffer) - place))
-                ended = not raw
-                buffer = buffer[place:] + text_decoder.decode(raw, final=ended)
-                place = 0
-
-            def next_sign() -> str:
-                nonlocal place
-                while True:
-                    while place < len(buffer) and buffer[place] in " \t\r\n":
-                        place += 1
-                    if place < len(buffer) or ended:
-                        return buffer[place : place + 1]
-                    more()
-
-            if next_sign() != "[":
+            text = _Growing(file)
+            if text.sign() != "[":
                 raise UserError(f"{path}: expected a JSON array")
-            place += 1
-            if next_sign() == "]":
+            text.place += 1
+            if text.sign() == "]":
                 return
             while True:
-                next_sign()
-                while True:
-                    try:
-                        element, end = decoder.raw_decode(buffer, place)
-                        # A number or word that touches the end of the buffer may go on.
-                        if end < len(buffer) or ended:
-                            break
-                    except json.JSONDecodeError as error:
-                        if ended:
-                            raise UserError(f"{path}: element {count:,} is broken or cut off ({error.msg})") from error
-                        if len(buffer) - place > longest:
-                            raise UserError(
-                                f"{path}: element {count:,} is no JSON or larger than {longest:,} bytes"
-                            ) from error
-                    more()
-                place = end
-                yield element, file.tell()
+                text.sign()
+                yield text.value(f"{path}: element {count:,}"), file.tell()
                 count += 1
-                sign = next_sign()
-                place += 1
+                sign = text.sign()
+                text.place += 1
                 if sign == "]":
                     return
                 if sign != ",":
@@ -112,6 +78,49 @@ def stream_json_array(path: Path) -> Iterator[tuple[object, int]]:
         raise UserError(f"{path}: not UTF-8 text near element {count:,}; convert the file to UTF-8") from error
     except RecursionError as error:
         raise UserError(f"{path}: element {count:,} is nested too deeply to be a data set's row") from error
+
+
+class _Growing:
+    """The text of a JSON file from ``place`` on; what lies before is forgotten as more is read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.decoder = json.JSONDecoder()
+        self.utf8 = codecs.getincrementaldecoder("utf-8-sig")()
+        self.buffer, self.place, self.ended = "", 0, False
+        self.longest = size_limit("line")
+
+    def more(self) -> None:
+        # Doubling what is read for one element keeps large elements linear in their size.
+        raw = self.file.read(max(_CHUNK, len(self.buffer) - self.place))
+        self.ended = not raw
+        self.buffer = self.buffer[self.place :] + self.utf8.decode(raw, final=self.ended)
+        self.place = 0
+
+    def sign(self) -> str:
+        """The next character that is no white space, at ``place``; empty at the end."""
+        while True:
+            while self.place < len(self.buffer) and self.buffer[self.place] in " \t\r\n":
+                self.place += 1
+            if self.place < len(self.buffer) or self.ended:
+                return self.buffer[self.place : self.place + 1]
+            self.more()
+
+    def value(self, where: str) -> object:
+        """The value at ``place``, which moves behind it."""
+        while True:
+            try:
+                element, end = self.decoder.raw_decode(self.buffer, self.place)
+                # A number or word that touches the end of the buffer may go on.
+                if end < len(self.buffer) or self.ended:
+                    self.place = end
+                    return element
+            except json.JSONDecodeError as error:
+                if self.ended:
+                    raise UserError(f"{where} is broken or cut off ({error.msg})") from error
+                if len(self.buffer) - self.place > self.longest:
+                    raise UserError(f"{where} is no JSON or larger than {self.longest:,} bytes") from error
+            self.more()
 
 
 def field(entry: object, key: str | int, where: str) -> object:

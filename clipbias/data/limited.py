@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from clipbias.data.dataset import RetrievalDataset
-from clipbias.data.images import SomeImages
+from clipbias.data.image_loaders import SomeImages
 from clipbias.errors import UserError
 
 

@@ -84,7 +84,7 @@ def load_dataset(
     dataset = load(root=root, split=split, **_checked_options(name, load, options))
     if skip_bad:
         from clipbias.data.build import without_images
-        from clipbias.data.images import find_bad_images
+        from clipbias.data.image_checks import find_bad_images
 
         dataset = without_images(dataset, [bad.index for bad in find_bad_images(dataset)])
     if pack is not None:

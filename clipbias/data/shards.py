@@ -60,7 +60,7 @@ class _ShardImages:
         verify_image(*self._bytes(index))
 
     def key(self, index: int) -> bytes:
-        """See `clipbias.data.images.FileImages.key`."""
+        """See `clipbias.data.image_loaders.FileImages.key`."""
         return content_key(self._bytes(index)[0].getvalue(), b"upright" if self.upright else b"as the file has it")
 
 

@@ -140,7 +140,7 @@ class _HubImages:
         return open_image(source, self.upright, label)
 
     def key(self, index: int) -> bytes:
-        """See `clipbias.data.images.FileImages.key`."""
+        """See `clipbias.data.image_loaders.FileImages.key`."""
         source, _ = self._raw(index)
         raw = source.getvalue() if isinstance(source, BytesIO) else file_digest(source)
         return content_key(raw, bytes([self.upright]))

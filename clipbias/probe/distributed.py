@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from clipbias.data.dataset import RetrievalDataset
-from clipbias.data.images import LazyImages
+from clipbias.data.image_loaders import LazyImages
 from clipbias.errors import UserError
 from clipbias.models.clip_encoder import ClipEncoder
 from clipbias.models.encoder import Encoder

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from clipbias.data.dataset import RetrievalDataset
-from clipbias.data.images import LazyImages, SomeImages, require_readable
+from clipbias.data.image_checks import require_readable
+from clipbias.data.image_loaders import LazyImages, SomeImages
 from clipbias.data.sentences import dataset_sentences, split_sentences
 from clipbias.errors import UserError
 from clipbias.files import content_key

@@ -13,11 +13,7 @@ PACKAGE = ROOT / "clipbias"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LINES, FUNCTION = 300, 60
 STILL_LONG = {
-    "data/images.py",
-    "data/jsonfiles.py",
-    "data/readers/sharegpt4v.py",
     "finetune/train.py",
-    "probe/kinds/attention.py",
     "probe/ranking.py",
     "probe/selftest.py",
 }

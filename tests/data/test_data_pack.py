@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from clipbias.data.dataset import RetrievalDataset
-from clipbias.data.images import FileImages
+from clipbias.data.image_loaders import FileImages
 from clipbias.data.loading import load_dataset
 from clipbias.data.pack import CHUNK, read_pack, with_pack, write_pack
 from clipbias.errors import UserError

@@ -11,7 +11,7 @@ from PIL import Image
 import clipbias
 from clipbias.data import digests
 from clipbias.data.build import without_images
-from clipbias.data.images import FileImages
+from clipbias.data.image_loaders import FileImages
 from clipbias.errors import UserError
 
 

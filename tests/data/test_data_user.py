@@ -17,7 +17,7 @@ from PIL import Image
 
 import clipbias
 from clipbias.data.check import check_dataset
-from clipbias.data.images import find_bad_images, require_readable
+from clipbias.data.image_checks import find_bad_images, require_readable
 from clipbias.data.loading import load_dataset
 from clipbias.data.sentences import split_sentences
 from clipbias.data.spec import DatasetSpec

@@ -14,7 +14,8 @@ import numpy as np
 
 from clipbias.data.build import clean_caption
 from clipbias.data.dataset import RetrievalDataset
-from clipbias.data.images import FileImages, safe_name
+from clipbias.data.image_loaders import FileImages
+from clipbias.data.images import safe_name
 from clipbias.data.index import IndexColumn, index_path, open_index, write_index
 from clipbias.data.jsonfiles import field, stream_json_array
 from clipbias.data.roots import data_root
@@ -58,6 +59,37 @@ def load_sharegpt4v(
     if split not in ("train", "test"):
         raise UserError(f"sharegpt4v has no split {split!r}; choose train or test")
     source = folder / safe_name(file, "the option file")
+    path, total, first = _indexed(source, progress)
+    start, stop = (HELD_OUT, total) if split == "train" else (0, min(HELD_OUT, total))
+    if stop <= start:
+        raise UserError(f"{source}: {total:,} rows, all of them held out for split test")
+    captions: Sequence[str] = IndexColumn(path, "caption", start, stop)
+    names, owner = _images(path, first, start, stop, total)
+    skipped: Sequence[str] = ()
+    notes = ""
+    if without or present_only:
+        kept, skipped, notes = _chosen(folder, names, without, present_only)
+        renumber = np.full(len(names), -1, dtype=np.int64)
+        renumber[kept] = np.arange(len(kept))
+        owner = renumber[owner]
+        rows = np.flatnonzero(owner >= 0)
+        captions, names, owner = Chosen(captions, rows), Chosen(names, np.array(kept)), owner[rows]
+    return RetrievalDataset(
+        name="sharegpt4v",
+        split=split,
+        protocol=f"ShareGPT4V, {split}: {len(names):,} images, {len(captions):,} captions "
+        + (f"(rows from {HELD_OUT:,} on)" if split == "train" else f"(rows 0 to {HELD_OUT - 1})")
+        + notes,
+        image_names=names,
+        load_image=FileImages(folder.resolve(), names, upright, follow_links),
+        captions=captions,
+        caption_image=owner,
+        skipped=skipped,
+    )
+
+
+def _indexed(source: Path, progress: Callable[[str, int, int], None] | None) -> tuple[Path, int, np.ndarray]:
+    """The file's index, made where it is not there: its path, rows, and the first row of each row's image."""
     path = index_path("sharegpt4v", [source])
     found = open_index(path)
     if found is None:
@@ -65,56 +97,37 @@ def load_sharegpt4v(
         found = open_index(path)
         if found is None:
             raise UserError(f"{path}: the index cannot be read back; is the disk of the cache folder full?")
-    total, first = found
-    start, stop = (HELD_OUT, total) if split == "train" else (0, min(HELD_OUT, total))
-    if stop <= start:
-        raise UserError(f"{source}: {total:,} rows, all of them held out for split test")
-    names: Sequence[str] = IndexColumn(path, "image", start, stop)
-    captions: Sequence[str] = IndexColumn(path, "caption", start, stop)
+    return path, *found
+
+
+def _images(path: Path, first: np.ndarray, start: int, stop: int, total: int) -> tuple[Sequence[str], np.ndarray]:
+    """The images of rows ``start`` to ``stop``, each once, and the image of each row."""
     unique, owner = np.unique(first[start:stop], return_inverse=True)
-    skipped: Sequence[str] = ()
-    notes = []
     if len(unique) < stop - start or (len(unique) and unique[0] < start):
         every = IndexColumn(path, "image", 0, total)
-        names = [every[int(row)] for row in unique]
-    else:
-        # No image occurs twice: the mapped column itself is the list of names.
-        unique, owner = first[start:stop], np.arange(stop - start)
-    if without or present_only:
-        present = _present(folder) if present_only else None
-        kept = [
-            i
-            for i, name in enumerate(names)
-            if not (without and name.startswith(without)) and (present is None or present(name))
-        ]
-        if present_only:
-            chosen = set(kept)
-            skipped = [n for i, n in enumerate(names) if i not in chosen and not (without and n.startswith(without))]
-            notes.append(f"{len(skipped):,} images that are not there left out")
-        if without:
-            notes.append(f"images below {without} left out")
-        if not kept:
-            raise UserError(
-                f"{folder}: none of the {len(names):,} images is there; expected {SPEC.layout.splitlines()[1]}"
-            )
-        renumber = np.full(len(names), -1, dtype=np.int64)
-        renumber[kept] = np.arange(len(kept))
-        owner = renumber[owner]
-        rows = np.flatnonzero(owner >= 0)
-        captions, names, owner = Chosen(captions, rows), Chosen(names, np.array(kept)), owner[rows]
-    note = "".join(f"; {n}" for n in notes)
-    return RetrievalDataset(
-        name="sharegpt4v",
-        split=split,
-        protocol=f"ShareGPT4V, {split}: {len(names):,} images, {len(captions):,} captions "
-        + (f"(rows from {HELD_OUT:,} on)" if split == "train" else f"(rows 0 to {HELD_OUT - 1})")
-        + note,
-        image_names=names,
-        load_image=FileImages(folder.resolve(), names, upright, follow_links),
-        captions=captions,
-        caption_image=owner,
-        skipped=skipped,
-    )
+        return [every[int(row)] for row in unique], owner
+    # No image occurs twice: the mapped column itself is the list of names.
+    return IndexColumn(path, "image", start, stop), np.arange(stop - start)
+
+
+def _chosen(
+    folder: Path, names: Sequence[str], without: str, present_only: bool
+) -> tuple[list[int], Sequence[str], str]:
+    """The images that stay: their indices, the names of those that are not there, and what the protocol says of it."""
+    present = _present(folder) if present_only else None
+    kept: list[int] = []
+    skipped: list[str] = []
+    for index, name in enumerate(names):
+        if without and name.startswith(without):
+            continue
+        if present is None or present(name):
+            kept.append(index)
+        else:
+            skipped.append(name)
+    if not kept:
+        raise UserError(f"{folder}: none of the {len(names):,} images is there; expected {SPEC.layout.splitlines()[1]}")
+    notes = f"; {len(skipped):,} images that are not there left out" if present_only else ""
+    return kept, skipped, notes + (f"; images below {without} left out" if without else "")
 
 
 class Chosen(Sequence[str]):

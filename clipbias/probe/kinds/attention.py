@@ -7,9 +7,12 @@ attention) and the end token are kept apart: "text" is what lies between, its we
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import pandas as pd
 
+from clipbias.models.tower import TextTower
 from clipbias.probe.measure import curve_means, mean_rows, no_queries, sentence_rows, token_shares
 from clipbias.probe.positions import curves, sentence_of_tokens, shares
 from clipbias.probe.session import Session
@@ -47,6 +50,48 @@ SUMMARY = (
 )
 
 
+@dataclass
+class _Weights:
+    """What the tower's weights say of each of N captions; lists are by caption."""
+
+    texts: list[np.ndarray] = field(default_factory=list)  # [L] of the text, all layers
+    layers: list[np.ndarray] = field(default_factory=list)  # [layers, L]
+    rollout: list[np.ndarray] = field(default_factory=list)  # [L]
+    owners: list[np.ndarray] = field(default_factory=list)  # [L] each token's sentence
+    heads: list[np.ndarray] = field(default_factory=list)  # [layers, heads] the first sentence's share
+    ends: list[np.ndarray] = field(default_factory=list)  # [layers + 1, 2] SOT's and EOT's weight
+    summaries: list[np.ndarray] = field(default_factory=list)  # [layers + 1, len(SUMMARY)]
+
+    def add(self, weights: np.ndarray, rolled: np.ndarray, sentence: np.ndarray, start: int) -> None:
+        """One caption: weights [layers, heads, positions], rollout [positions], whose text begins at ``start``."""
+        layers = weights.mean(axis=1)
+        layers = np.vstack([layers, layers.mean(axis=0)])
+        last = start + len(sentence)
+        self.ends.append(np.stack([layers[:, :start].sum(1), layers[:, last : last + 1].sum(1)], axis=1))
+        text = layers[:, start:last] / layers[:, start:last].sum(axis=1, keepdims=True)
+        self.summaries.append(np.array([_summary(line, sentence) for line in text]))
+        head = weights[:, :, start:last]
+        self.heads.append(head[:, :, sentence == 0].sum(-1) / head.sum(-1))
+        self.texts.append(text[-1])
+        self.layers.append(text[:-1])
+        self.rollout.append(shares(rolled[start:last]))
+        self.owners.append(sentence)
+
+
+def _measure(session: Session, tower: TextTower, probe: Probe, chosen: np.ndarray) -> _Weights:
+    tokens = tower.tokens
+    out = _Weights()
+    for start in range(0, len(chosen), _BATCH):
+        rows = chosen[start : start + _BATCH]
+        found = tower.attention(tokens([" ".join(session.sentences[i]) for i in rows]))
+        weights, rolled = found.weights.double().cpu().numpy(), found.rollout.double().cpu().numpy()
+        for place, row in enumerate(rows):
+            sentence = sentence_of_tokens(tokens, session.sentences[row])
+            out.add(weights[place], rolled[place], sentence, tokens.text_start)
+        session.progress(probe.name, min(start + _BATCH, len(chosen)), len(chosen))
+    return out
+
+
 def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     """Rows of the attention probe.
 
@@ -60,75 +105,69 @@ def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
         NotApplicable: the model's text tower does not show its attention.
     """
     dataset = session.dataset
-    tower = session.encoder.text_tower()
-    tokens = tower.tokens
     limit = min(probe.settings_like(captions=1000)["captions"], len(dataset.captions))
     chosen = np.linspace(0, len(dataset.captions) - 1, limit).astype(int)
-    summaries: list[np.ndarray] = []
-    texts_weights: list[np.ndarray] = []
-    layers_weights: list[np.ndarray] = []
-    texts_rollout: list[np.ndarray] = []
-    owners: list[np.ndarray] = []
-    heads_first: list[np.ndarray] = []
-    ends: list[np.ndarray] = []
-    for start in range(0, limit, _BATCH):
-        rows = chosen[start : start + _BATCH]
-        texts = [" ".join(session.sentences[i]) for i in rows]
-        found = tower.attention(tokens(texts))
-        weights, rolled = found.weights.double().cpu().numpy(), found.rollout.double().cpu().numpy()
-        for place, row in enumerate(rows):
-            sentence = sentence_of_tokens(tokens, session.sentences[row])
-            layers = weights[place].mean(axis=1)  # [layers, L]
-            layers = np.vstack([layers, layers.mean(axis=0)])
-            first, last = tokens.text_start, tokens.text_start + len(sentence)
-            ends.append(np.stack([layers[:, :first].sum(1), layers[:, last : last + 1].sum(1)], axis=1))
-            text = layers[:, first:last] / layers[:, first:last].sum(axis=1, keepdims=True)
-            summaries.append(np.array([_summary(line, sentence) for line in text]))
-            head = weights[place][:, :, first:last]
-            heads_first.append(head[:, :, sentence == 0].sum(-1) / head.sum(-1))
-            texts_weights.append(text[-1])
-            layers_weights.append(text[:-1])
-            texts_rollout.append(shares(rolled[place, first:last]))
-            owners.append(sentence)
-        session.progress(probe.name, min(start + _BATCH, limit), limit)
+    tower = session.encoder.text_tower()
+    found = _measure(session, tower, probe, chosen)
     cluster = dataset.caption_image[chosen]
-    values = np.concatenate([np.stack(ends), np.stack(summaries)], axis=2)  # [N, layers + 1, 9]
+    rows = _layer_rows(found, cluster, probe.name)
+    layers = len(found.layers[0])
+    rows += _head_rows(found, cluster, probe.name, layers + 1)
+    first = np.array([[w[o == 0].sum()] for w, o in zip(found.rollout, found.owners, strict=True)])
+    rows += mean_rows(
+        cluster, first, probe=probe.name, condition="all", order=layers, metrics=["first_sentence_rollout"], xs=[None]
+    )
+    return rows + _curve_rows(
+        found, cluster, probe.name, layers, session.encoder.text_tower().tokens.room
+    ), no_queries()
+
+
+def _layer_rows(found: _Weights, cluster: np.ndarray, probe: str) -> list[Row]:
+    """SOT, EOT and `SUMMARY` of each layer, then of all of them."""
+    values = np.concatenate([np.stack(found.ends), np.stack(found.summaries)], axis=2)  # [N, layers + 1, 9]
     names = ["sot_attention", "eot_attention", *SUMMARY]
-    layers_count = values.shape[1] - 1
-    rows_out: list[Row] = []
-    for layer in range(layers_count + 1):
-        condition = "all" if layer == layers_count else f"layer-{layer + 1}"
-        x = None if layer == layers_count else float(layer + 1)
-        rows_out += mean_rows(
+    layers = values.shape[1] - 1
+    rows: list[Row] = []
+    for layer in range(layers + 1):
+        rows += mean_rows(
             cluster,
             values[:, layer],
-            probe=probe.name,
-            condition=condition,
+            probe=probe,
+            condition="all" if layer == layers else f"layer-{layer + 1}",
             order=layer,
             metrics=names,
-            xs=[x] * len(names),
+            xs=[None if layer == layers else float(layer + 1)] * len(names),
         )
-    order = layers_count + 1
-    by_head = np.stack(heads_first)
+    return rows
+
+
+def _head_rows(found: _Weights, cluster: np.ndarray, probe: str, order: int) -> list[Row]:
+    """The first sentence's share in each head of each layer; ``order`` is that of the first."""
+    by_head = np.stack(found.heads)  # [N, layers, heads]
+    rows: list[Row] = []
     for layer in range(by_head.shape[1]):
         for head in range(by_head.shape[2]):
-            rows_out += mean_rows(
-                cluster, by_head[:, layer, head, None], probe=probe.name,
+            rows += mean_rows(
+                cluster,
+                by_head[:, layer, head, None],
+                probe=probe,
                 condition=f"layer-{layer + 1}-head-{head + 1}",
-                order=order, metrics=["first_sentence_attention"], xs=[float(head + 1)],
-            )  # fmt: skip
-            order += 1
-    first_rolled = np.array([[w[o == 0].sum()] for w, o in zip(texts_rollout, owners, strict=True)])
-    rows_out += mean_rows(
-        cluster, first_rolled, probe=probe.name, condition="all", order=layers_count,
-        metrics=["first_sentence_rollout"], xs=[None],
-    )  # fmt: skip
-    for name, weights_of in (("attention", texts_weights), ("rollout", texts_rollout)):
-        for place_kind, curve in curves(weights_of, tokens.room).items():
-            rows_out += curve_means(cluster, curve, probe.name, f"{name}_by_{place_kind}", layers_count)
-        rows_out += sentence_rows(cluster, weights_of, owners, probe.name, name, layers_count)
-    rows_out += sentence_rows(cluster, token_shares(owners), owners, probe.name, "tokens", layers_count)
-    for layer in range(layers_count):
-        tenths = curves([w[layer] for w in layers_weights], tokens.room)["tenth"]
-        rows_out += curve_means(cluster, tenths, probe.name, "attention_by_tenth", layer, f"layer-{layer + 1}")
-    return rows_out, no_queries()
+                order=order + layer * by_head.shape[2] + head,
+                metrics=["first_sentence_attention"],
+                xs=[float(head + 1)],
+            )
+    return rows
+
+
+def _curve_rows(found: _Weights, cluster: np.ndarray, probe: str, layers: int, room: int) -> list[Row]:
+    """Attention and rollout by tenth, token and sentence over all layers; attention by tenth in each."""
+    rows: list[Row] = []
+    for name, weights in (("attention", found.texts), ("rollout", found.rollout)):
+        for place, curve in curves(weights, room).items():
+            rows += curve_means(cluster, curve, probe, f"{name}_by_{place}", layers)
+        rows += sentence_rows(cluster, weights, found.owners, probe, name, layers)
+    rows += sentence_rows(cluster, token_shares(found.owners), found.owners, probe, "tokens", layers)
+    for layer in range(layers):
+        tenths = curves([w[layer] for w in found.layers], room)["tenth"]
+        rows += curve_means(cluster, tenths, probe, "attention_by_tenth", layer, f"layer-{layer + 1}")
+    return rows
