@@ -47,7 +47,7 @@ def _tokenizer(kind: str) -> tuple[Any, int]:
     return made, 200
 
 
-def write_hub_folder(kind: str, folder: Path, context: int = 40) -> Any:
+def write_hub_folder(kind: str, folder: Path, context: int = 40, patch: int = 8) -> Any:
     """Write a model folder of one of `KINDS`, as transformers writes it, and return the model."""
     import transformers as t
 
@@ -61,9 +61,9 @@ def write_hub_folder(kind: str, folder: Path, context: int = 40) -> Any:
         config = t.SiglipConfig(text_config=text, vision_config=_VISION)
         images = t.SiglipImageProcessor(**square)
     elif kind == "siglip2":
-        vision = _SIZES | {"patch_size": 8, "num_patches": 16}
+        vision = _SIZES | {"patch_size": patch, "num_patches": 16}
         config = t.Siglip2Config(text_config=text, vision_config=vision)
-        images = t.Siglip2ImageProcessor(patch_size=8, max_num_patches=16)
+        images = t.Siglip2ImageProcessor(patch_size=patch, max_num_patches=16)
     elif kind == "metaclip_2":
         text |= {"eos_token_id": 2, "bos_token_id": 0, "pad_token_id": 1}
         config = t.MetaClip2Config(text_config=text, vision_config=_VISION, projection_dim=16)
@@ -84,3 +84,32 @@ def write_hub_folder(kind: str, folder: Path, context: int = 40) -> Any:
     tokenizer.save_pretrained(folder)
     images.save_pretrained(folder)
     return model
+
+
+def write_fgclip2(folder: Path) -> tuple[Any, Any]:
+    """Write a model folder as FG-CLIP 2's authors do: SigLIP 2's names and further tables and heads.
+
+    Returns:
+        The SigLIP 2 model inside, and the further tensors by name.
+    """
+    import json
+
+    from safetensors.torch import load_file, save_file
+
+    model = write_hub_folder("siglip2", folder, context=64, patch=16)
+    draw = torch.Generator().manual_seed(1)
+    width, table = 32, "text_model.embeddings.position_embedding"
+    shapes = {f"{table}_{part}.weight": (196, width) for part in ("ori", "res")}
+    shapes |= {f"{head}.weight": (width, width) for head in ("longtext_head", "boxtext_head")}
+    shapes |= {f"{head}.bias": (width,) for head in ("longtext_head", "boxtext_head")}
+    shapes |= {"dense_feature_head.probe": (1, 1, width), "dense_feature_head.attention.in_proj_bias": (3 * width,)}
+    more = {name: torch.randn(shape, generator=draw) for name, shape in shapes.items()}
+    save_file(load_file(folder / "model.safetensors") | more, folder / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"] |= {"keep_len": 20, "longtext_len": 196, "model_type": "fgclip2_text_model"}
+    config["vision_config"] |= {"model_type": "fgclip2_vision_model"}
+    code = {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"}
+    config |= {"model_type": "fgclip2", "architectures": ["Fgclip2Model"], "auto_map": code}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text("import pathlib\npathlib.Path(__file__).with_name('ran').touch()\n")
+    return model, more

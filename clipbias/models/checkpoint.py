@@ -127,7 +127,7 @@ def recognise(state: Mapping[str, Tensor], path: Path) -> tuple[str, str]:
 
 
 def recognised_folder(folder: Path) -> bool:
-    """Whether a folder holds a checkpoint of one of the families, judged by the names of its tensors alone."""
+    """Whether a folder holds a checkpoint of a family that needs no other file, judged by its tensors' names alone."""
     from safetensors import safe_open
 
     for file in _IN_FOLDER:
@@ -137,7 +137,7 @@ def recognised_folder(folder: Path) -> bool:
                     names = dict.fromkeys(content.keys(), torch.empty(0))
             except Exception:  # whatever is wrong with it, reading it says it
                 return True
-            return any(reader.recognise(names) for reader in families().values())
+            return any(reader.recognise(names) for reader in families().values() if not hasattr(reader, "MODEL_TYPE"))
     return False
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,8 +107,9 @@ class TorchEncoder(Encoder):
         ready = prefetched(lambda index: self.pixels(opened(images[index])), len(images), ahead=size)
         for start in range(0, len(images), size):
             part = list(islice(ready, size))
-            batch = {name: torch.stack([one[name] for one in part]) for name in part[0]}
-            out[start : start + len(part)] = self.run(self.image_features, batch)
+            for rows in _alike(part):
+                batch = {name: torch.stack([part[row][name] for row in rows]) for name in part[0]}
+                out[[start + row for row in rows]] = self.run(self.image_features, batch)
         return out
 
     def run(self, tower: Callable[[Pixels], Tensor], batch: Pixels) -> Tensor:
@@ -150,3 +151,11 @@ class TorchEncoder(Encoder):
             if self.device.type == "cuda"
             else batch.to(self.device)
         )
+
+
+def _alike(part: Sequence[Pixels]) -> Iterable[list[int]]:
+    """Which images have pixels of the same shape; towers that take several sizes (NaFlex) compute those together."""
+    groups: dict[tuple[torch.Size, ...], list[int]] = {}
+    for row, one in enumerate(part):
+        groups.setdefault(tuple(one[name].shape for name in one), []).append(row)
+    return groups.values()

@@ -15,8 +15,9 @@ class ModelEntry:
     Attributes:
         family: its reader, or "openclip".
         backbone, context_length, embed_dim: for people.
-        source: "package" (ships with clipbias), "hub:OWNER/NAME" (Hugging Face), "local" (its authors publish it
-            elsewhere, see ``address``) or "openclip:NAME/TAG" (open_clip finds it).
+        source: "package" (ships with clipbias), "hub:OWNER/NAME" (Hugging Face), "hf:OWNER/NAME" (there, a whole
+            transformers folder), "local" (its authors publish it elsewhere, see ``address``) or "openclip:NAME/TAG"
+            (open_clip finds it).
         file: the file's name at the source.
         size: of the file, for people.
         sha256: of the file; "" where it is not known, and then not checked.
@@ -44,6 +45,12 @@ class ModelEntry:
     note: str = ""
 
     @property
+    def hub(self) -> str:
+        """The repository on the Hugging Face hub; "" for other sources."""
+        kind, _, name = self.source.partition(":")
+        return name if kind in ("hub", "hf") else ""
+
+    @property
     def where(self) -> str:
         """The source in words."""
         size = f" ({self.size})" if self.size else ""
@@ -54,7 +61,7 @@ class ModelEntry:
         if self.family == "openclip":
             return f"open_clip: {self.source.removeprefix('openclip:')}{size}"
         pinned = f", revision {self.revision[:12]}" if self.revision else ""
-        return f"{self.file}{size} from {self.source.removeprefix('hub:')} on the Hugging Face hub{pinned}{self._note}"
+        return f"{self.file}{size} from {self.hub} on the Hugging Face hub{pinned}{self._note}"
 
     @property
     def _note(self) -> str:

@@ -26,7 +26,7 @@ from clipbias.models.libraries import LIBRARIES, library_of_folder
 from clipbias.models.preprocessing import clip_preprocessing
 from clipbias.models.suggest import unknown_model
 from clipbias.models.tokenizer import ClipTokens
-from clipbias.models.weights import find_weights
+from clipbias.models.weights import find_weights, library_source
 from clipbias.models.wrapped import WrappedEncoder
 from clipbias.registry import import_object
 
@@ -65,8 +65,8 @@ def load_model(
     where = choose_device(device)
     check_precision(precision, where)
     found = _resolved(name, weights)
-    if isinstance(found, ModelEntry) and found.family == "openclip":
-        found = ("openclip:", found.source.removeprefix("openclip:"))
+    if isinstance(found, ModelEntry) and found.source.startswith(tuple(LIBRARIES)):
+        found = (found.source.partition(":")[0] + ":", library_source(found))
     label = name if found else checkpoint_name(Path(name))
     if isinstance(found, tuple):
         prefix, source = found
@@ -133,6 +133,8 @@ def _read_checkpoint(
     elif found != family:
         raise UserError(f"{path}: expected a {family} checkpoint for {name}, found {found} ({reason})")
     reader = families()[found]
+    if hasattr(reader, "MODEL_TYPE"):
+        raise UserError(f"{path}: a {found} checkpoint is read with what lies beside it; pass its whole folder")
     _refuse(options, f"the {found} family", known=list(inspect.signature(reader.read).parameters)[1:])
     try:
         custom, used = reader.read(state, **options)

@@ -36,20 +36,19 @@ def find_weights(name: str, entry: ModelEntry, weights: str | Path | None = None
         if not Path(weights).exists():
             raise UserError(f"{weights}: no such weights file for {name}")
         return Path(weights)
-    on_hub = entry.source.startswith("hub:")
-    if revision and not on_hub:
+    if revision and not entry.hub:
         raise UserError(f"{name} does not come from the Hugging Face hub and has no revisions ({entry.where})")
     if revision:
-        return hub_file(entry.source.removeprefix("hub:"), entry.file, revision)
+        return hub_file(entry.hub, entry.file, revision)
     found = local_weights(entry)
     if found is not None:
         return found
     folder = os.environ.get(WEIGHTS_VARIABLE)
     names = [entry.file, *(other for other, _ in entry.others)]
     looked = [f"{folder} (for {' or '.join(names)})" if folder else f"the folder in {WEIGHTS_VARIABLE} (not set)"]
-    if on_hub:
+    if entry.hub:
         try:
-            return checked(hub_file(entry.source.removeprefix("hub:"), entry.file, entry.revision or None), entry)
+            return checked(hub_file(entry.hub, entry.file, entry.revision or None), entry)
         except UserError as error:
             if "SHA-256" in str(error):
                 raise
@@ -78,14 +77,22 @@ def local_weights(entry: ModelEntry, check: bool = True) -> Path | None:
         for place in (file, f"{entry.source.rpartition('/')[2]}/{file}"):
             if folder and file and (Path(folder) / place).is_file() and place != "model.safetensors":
                 return checked(Path(folder) / place, entry, sha256) if check else Path(folder) / place
-    if entry.source.startswith("hub:"):
+    if entry.hub:
         from huggingface_hub import try_to_load_from_cache
 
         for revision in dict.fromkeys((entry.revision or None, None)):
-            cached = try_to_load_from_cache(entry.source.removeprefix("hub:"), entry.file, revision=revision)
+            cached = try_to_load_from_cache(entry.hub, entry.file, revision=revision)
             if isinstance(cached, str):
                 return checked(Path(cached), entry) if check else Path(cached)
     return None
+
+
+def library_source(entry: ModelEntry) -> str:
+    """Where a library finds the model of an entry: in its own folder among the user's weights, or at the source."""
+    folder = Path(os.environ.get(WEIGHTS_VARIABLE, "")) / entry.source.rpartition("/")[2]
+    if os.environ.get(WEIGHTS_VARIABLE) and (folder / "config.json").is_file():
+        return str(folder)
+    return entry.source.partition(":")[2] + (f"@{entry.revision}" if entry.revision else "")
 
 
 def checked(path: Path, entry: ModelEntry, sha256: str | None = None) -> Path:

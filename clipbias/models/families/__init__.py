@@ -1,4 +1,4 @@
-"""Families: readers that turn their authors' files into open_clip's names, one small file each.
+"""Families: readers that turn their authors' files into a library's names, one small file each.
 
 Every module in this folder is one; nothing else has to be edited. It has
 
@@ -8,6 +8,12 @@ Every module in this folder is one; nothing else has to be edited. It has
 - ``SQUARE``: whether its authors resize images to a square instead of cropping them;
 - ``CLEANING``, where it is not "openai": how its authors clean texts, see `clipbias.models.tokenizer`;
 - ``MODELS``: name -> `ModelEntry` of the models that its authors published.
+
+One whose files are a transformers folder with code of its own has, instead of ``SQUARE`` and ``CLEANING``,
+
+- ``MODEL_TYPE``: what its config.json says, and ``BASE``: the kind of transformers' model whose names `read` gives;
+- ``configured(content, options) -> content``: the config.json of that kind;
+- ``image_options(image)``: arguments of the image processor for one image, and ``IMAGES``: what it chooses from.
 """
 
 from __future__ import annotations
@@ -16,6 +22,11 @@ import importlib
 import pkgutil
 from functools import lru_cache
 from types import ModuleType
+
+
+def family_of_type(model_type: str) -> ModuleType | None:
+    """The reader of a transformers folder with this ``model_type``."""
+    return next((reader for reader in families().values() if getattr(reader, "MODEL_TYPE", "") == model_type), None)
 
 
 @lru_cache(maxsize=1)

@@ -59,15 +59,15 @@ def load_transformers(
     folder, commit = _folder(source, revision, trust_remote_code)
     try:
         with quiet():
-            parts = read_folder(folder, trust_remote_code)
+            parts = read_folder(folder, trust_remote_code, context)
     except ImportError as error:
         raise UserError(f"{name} needs a package that is not here ({error}); pip install 'clipbias[hf]'") from error
     lowered = parts.kind in _LOWER if lower is None else str(lower).lower() in ("true", "1", "yes")
     tokens = HubTokens(
-        parts.tokenizer, _context(name, parts, context), str.lower if lowered else None,
+        parts.tokenizer, _context(name, parts, parts.options.get("context", context)), str.lower if lowered else None,
         "lower case" if lowered else "none of its own",
     )  # fmt: skip
-    options = {"context": str(tokens.context_length), "lower": str(lowered).lower()}
+    options = {"context": str(tokens.context_length), "lower": str(lowered).lower(), **parts.options}
     if commit:
         options["revision"] = commit
     if trust_remote_code:
@@ -127,11 +127,12 @@ class TransformersEncoder(TorchEncoder):
         precision: str,
     ) -> None:
         """Take a folder's parts; whether rows may be trimmed is found by trying."""
-        self.name, self.family, self.options = name, parts.kind, options
+        self.name, self.family, self.options = name, parts.family, options
         self.module = parts.module.eval().requires_grad_(False).to(device)
         self.device, self.precision, self.fingerprint = device, precision, parts.fingerprint
         self.tokens, self.context_length = tokens, tokens.context_length
         self._image_processor, self._preprocessing = parts.image_processor, parts.preprocessing
+        self._image_options = parts.image_options
         self._masked = parts.kind not in _UNMASKED
         self.trims = False
         ids = tokens(_SAMPLE)
@@ -163,7 +164,8 @@ class TransformersEncoder(TorchEncoder):
 
     def pixels(self, image: Image.Image) -> Pixels:
         """See `TorchEncoder.pixels`."""
-        made = self._image_processor(images=[image.convert("RGB")], return_tensors="pt")
+        given = self._image_options(image)
+        made = self._image_processor(images=[image.convert("RGB")], return_tensors="pt", **given)
         return {name: value[0] for name, value in made.items() if isinstance(value, Tensor)}
 
     def last_needed(self, ids: Tensor) -> Tensor:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from clipbias.errors import UserError
 from clipbias.models.checkpoint import read_tensors, state_fingerprint
+from clipbias.models.families import family_of_type
+from clipbias.models.layouts import State
 from clipbias.models.libraries.folder import read_config, tokenizer_files, transformers_config, without_code
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 KINDS = ("aimv2", "align", "altclip", "chinese_clip", "clip", "groupvit", "metaclip_2", "siglip", "siglip2")
 """Kinds of models (``model_type``) whose classes have a feature for a text alone and for an image alone."""
@@ -36,21 +41,32 @@ class Parts:
 
     Attributes:
         kind: ``model_type``.
+        family: the reader that turned its authors' files into this kind, or the kind.
         module, tokenizer, image_processor: transformers' objects.
         preprocessing: what decides pixels, as plain values.
         fingerprint: of the weights.
+        options: of the family's reader, as they took effect.
+        image_options: arguments of the image processor for one image.
     """
 
     kind: str
+    family: str
     module: Any
     tokenizer: Any
     image_processor: Any
     preprocessing: Mapping[str, Any]
     fingerprint: str
+    options: Mapping[str, str]
+    image_options: Callable[[Image.Image], Mapping[str, Any]] = lambda image: {}
 
 
-def read_folder(folder: Path, trust_remote_code: bool = False) -> Parts:
+def read_folder(folder: Path, trust_remote_code: bool = False, context: int | str | None = None) -> Parts:
     """The parts of a folder; with ``trust_remote_code``, which only the user gives, by its own code.
+
+    Args:
+        folder: the folder.
+        trust_remote_code: whether its code may run.
+        context: for the reader, where one of `clipbias.models.families` reads this kind; None: its own default.
 
     Raises:
         UserError: a file is missing or refused, or the model has no feature functions.
@@ -60,13 +76,36 @@ def read_folder(folder: Path, trust_remote_code: bool = False) -> Parts:
     if trust_remote_code:
         return _by_its_code(folder, kind, trust_remote_code)
     state = _tensors(folder)
+    fingerprint = state_fingerprint(state, {})
+    reader, used, known = family_of_type(kind), {}, {}
+    if reader is not None:
+        content, state, used = _read(reader, content, state, folder, {} if context is None else {"context": context})
+        known = {"image_options": reader.image_options}
     config = transformers_config(content, folder / "config.json", KINDS)
     module = _module(config, state, folder)
     processor, fields = _image_processor(folder)
-    return Parts(kind, module, _tokenizer(folder), processor, fields, state_fingerprint(state, {}))
+    if reader is not None:
+        fields |= reader.IMAGES
+    return Parts(config.model_type, kind, module, _tokenizer(folder), processor, fields, fingerprint, used, **known)
 
 
-def _tensors(folder: Path) -> dict[str, Tensor]:
+def _read(
+    reader: ModuleType, content: Mapping[str, Any], state: State, folder: Path, options: Mapping[str, Any]
+) -> tuple[dict[str, Any], State, dict[str, str]]:
+    """A family's config.json and weights in those of the kind it is based on, and its options as they took effect."""
+    try:
+        state, used = reader.read(state, **options)
+        content = reader.configured(content, used)
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"{folder}: not a whole {reader.MODEL_TYPE} checkpoint: {reason} is missing or wrong"
+        ) from error
+    # The code that config.json names is the authors'; the reader stands for it, and none of it runs.
+    return {k: v for k, v in content.items() if k != "auto_map"} | {"model_type": reader.BASE}, state, used
+
+
+def _tensors(folder: Path) -> State:
     for file in ("model.safetensors", "pytorch_model.bin"):
         if (folder / file).is_file():
             return read_tensors(folder / file)
@@ -76,7 +115,7 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     return {key: value for shard in shards for key, value in read_tensors(shard).items()}
 
 
-def _module(config: Any, state: dict[str, Tensor], folder: Path) -> Any:
+def _module(config: Any, state: State, folder: Path) -> Any:
     """The model of a configuration with the weights of ``state``; nothing is left at random."""
     from transformers import MODEL_MAPPING
 
@@ -185,4 +224,4 @@ def _by_its_code(folder: Path, kind: str, trust_remote_code: bool) -> Parts:
         if not callable(getattr(module, function, None)):
             raise UserError(f"{folder}: a {type(module).__name__} has no {function}()")
     fields = json.loads(processor.to_json_string())
-    return Parts(kind, module, tokenizer, processor, fields, state_fingerprint(module.state_dict(), {}))
+    return Parts(kind, kind, module, tokenizer, processor, fields, state_fingerprint(module.state_dict(), {}), {})
