@@ -151,8 +151,8 @@ def ablation_command(
     from clipbias.data.loading import load_dataset
     from clipbias.errors import UserError
     from clipbias.finetune.ablation import Grid, run_grid
+    from clipbias.finetune.pixels import training_pixels
     from clipbias.finetune.runs import BUILT_IN
-    from clipbias.finetune.train import training_pixels
 
     try:
         chosen = sorted({int(seed) for seed in seeds.split(",")})

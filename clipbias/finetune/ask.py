@@ -11,10 +11,11 @@ from clipbias.data.loading import DATASETS, load_dataset
 from clipbias.data.sentences import split_sentences
 from clipbias.data.user import is_user_data
 from clipbias.finetune.export import export_run
+from clipbias.finetune.pixels import training_pixels
 from clipbias.finetune.recipe import Recipe, read_recipe
 from clipbias.finetune.recipes import nano, recipe_called
 from clipbias.finetune.runs import BUILT_IN, finetune, for_base, scenes_held_out, trainable
-from clipbias.finetune.train import Progress, training_pixels
+from clipbias.finetune.train import Progress
 from clipbias.models.encoder import Encoder
 from clipbias.models.loading import load_model
 from clipbias.probe.distributed import local_device, process_group

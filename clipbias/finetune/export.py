@@ -11,9 +11,9 @@ import torch
 
 from clipbias.errors import UserError
 from clipbias.files import write_text
+from clipbias.finetune.folder import last_metrics
 from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipe import Recipe
-from clipbias.finetune.train import last_metrics
 from clipbias.models.build import HEAD_WIDTH, VOCABULARY, ClipShape
 from clipbias.models.checkpoint import write_tensors
 from clipbias.models.clip_encoder import ClipEncoder, reads_clip_tokens

@@ -6,10 +6,8 @@ import math
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -17,6 +15,7 @@ from clipbias.errors import UserError
 from clipbias.finetune.batches import Batch
 from clipbias.finetune.losses import info_nce, pca_reconstruct, sigmoid_loss
 from clipbias.finetune.model import Features, TrainModel
+from clipbias.finetune.processes import distributed, gathered
 from clipbias.finetune.recipe import Recipe
 from clipbias.models.checkpoint import write_tensors
 from clipbias.models.encoder import DTYPES
@@ -71,38 +70,6 @@ def _losses(features: Features, recipe: Recipe) -> dict[str, Tensor]:
         components = pca_reconstruct(images, recipe.pca_dim)
     short = contrast(components, gathered(own_short))
     return {"loss": recipe.weight_long * long + recipe.weight_short * short, "long": long, "short": short}
-
-
-def gathered(features: Tensor) -> Tensor:
-    """The features of all processes [world * B, D], with gradients; in one process, as they are.
-
-    Every process computes the same loss of all of them; the backward pass adds up the processes' equal gradients, and
-    `DistributedDataParallel`'s mean over processes then leaves that of one process with the whole batch.
-    """
-    return _Gather.apply(features) if distributed() else features
-
-
-class _Gather(torch.autograd.Function):
-    """Forward: every process' rows, in the processes' order. Backward: the sum of all processes' gradients of mine."""
-
-    @staticmethod
-    def forward(ctx: Any, mine: Tensor) -> Tensor:
-        ctx.rows = len(mine)
-        parts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, mine.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        total = grad.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        start = dist.get_rank() * ctx.rows
-        return total[start : start + ctx.rows]
-
-
-def distributed() -> bool:
-    """Whether several processes train together."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def backward(net: nn.Module, batch: Batch, recipe: Recipe, scaler: torch.amp.GradScaler) -> dict[str, Tensor]:

@@ -20,9 +20,10 @@ from clipbias.finetune.batches import BatchMaker
 from clipbias.finetune.loop import learning_rate
 from clipbias.finetune.model import TrainModel
 from clipbias.finetune.packed import CompactTokens
+from clipbias.finetune.pixels import training_pixels
 from clipbias.finetune.positions import stretch_positions
 from clipbias.finetune.recipe import Recipe
-from clipbias.finetune.train import Progress, total_steps, train, training_pixels
+from clipbias.finetune.train import Progress, total_steps, train
 from clipbias.finetune.validation import hold_out, validation_recall
 from clipbias.models.build import VOCABULARY
 from clipbias.models.clip_encoder import ClipEncoder

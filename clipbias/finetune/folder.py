@@ -1,0 +1,121 @@
+"""A training's folder: its recipe, a line of metrics for every step, the state it resumes from."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clipbias.errors import UserError
+from clipbias.files import write_text
+from clipbias.finetune.batches import Batch
+from clipbias.finetune.loop import TrainingState
+from clipbias.finetune.recipe import Recipe, read_recipe
+from clipbias.models.checkpoint import write_tensors
+
+Record = Callable[[int, dict[str, float]], None]
+"""Takes a step and its values."""
+
+
+class RunFolder:
+    """``recipe.toml``, ``metrics.jsonl`` and ``state.pt`` of a training; only the first process writes them."""
+
+    def __init__(self, out: Path, recipe: Recipe, rank: int) -> None:
+        self.out, self.recipe, self.rank = out, recipe, rank
+        self.state_file, self.metrics_file = out / "state.pt", out / "metrics.jsonl"
+        self._saved = time.monotonic()
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes."""
+        return self.rank == 0
+
+    def continued(self, state: TrainingState, resume: bool) -> None:
+        """Load the state of an interrupted training of the same recipe into ``state``, where there is one.
+
+        Raises:
+            UserError: the folder holds a training, and it is another one or not to be resumed.
+        """
+        if not self.state_file.exists():
+            return
+        if not resume:
+            raise UserError(f"{self.out} already holds a training; continue it with --resume or choose another folder")
+        recipe_file = self.out / "recipe.toml"
+        # Read, not compared as text: a setting that came later has its default in an older run.
+        earlier = read_recipe(recipe_file, Recipe(name=self.recipe.name, objective=self.recipe.objective))
+        if not earlier.teaches_like(self.recipe):
+            raise UserError(f"{recipe_file} differs from the recipe asked for; resume with the same settings")
+        state.load(self.state_file)
+
+    @contextmanager
+    def recording(self, step: int) -> Iterator[Record]:
+        """Within it, metrics are appended behind those of the first ``step`` steps; later ones are cut off.
+
+        ``seconds`` is added to the values: of training, interruptions left out.
+        """
+        if not self.first:
+            yield lambda step, values: None
+            return
+        kept = self.metrics_file.read_text("utf-8").splitlines()[:step] if step else []
+        write_text(self.out / "recipe.toml", self.recipe.to_toml())
+        write_text(self.metrics_file, "".join(line + "\n" for line in kept))
+        before = float(json.loads(kept[-1])["seconds"]) if kept else 0.0
+        began = self._saved = time.monotonic()
+        with open(self.metrics_file, "a", encoding="utf-8") as metrics, _board(self.out, self.recipe) as board:
+
+            def record(step: int, values: dict[str, float]) -> None:
+                seconds = round(before + time.monotonic() - began, 3)
+                metrics.write(json.dumps({"step": step, **values, "seconds": seconds}) + "\n")
+                metrics.flush()
+                board(step, values)
+
+            yield record
+
+    def save(self, state: TrainingState) -> None:
+        """Write the state whole or not at all."""
+        if self.first:
+            state.save(self.state_file)
+            self._saved = time.monotonic()
+
+    def save_every(self, state: TrainingState, seconds: float) -> None:
+        """Write the state where the last one is older."""
+        if time.monotonic() - self._saved > seconds:
+            self.save(state)
+
+    def save_failed(self, state: TrainingState, batch: Batch) -> Path:
+        """Write the last good state, and the batch of the step that failed; returns the batch's file."""
+        self.save(state)
+        path = self.out / ("failed_batch.pt" if self.first else f"failed_batch-{self.rank}.pt")
+        write_tensors(path, batch.__dict__)
+        return path
+
+
+@contextmanager
+def _board(out: Path, recipe: Recipe) -> Iterator[Record]:
+    """Writes metrics for TensorBoard, where the recipe asks for it.
+
+    Raises:
+        UserError: the package is not here.
+    """
+    if not recipe.tensorboard:
+        yield lambda step, values: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError("tensorboard = true needs that package: pip install tensorboard") from error
+    with SummaryWriter(str(out / "tensorboard")) as writer:
+
+        def write(step: int, values: dict[str, float]) -> None:
+            for name, value in values.items():
+                writer.add_scalar(name, value, step)
+
+        yield write
+
+
+def last_metrics(out: Path) -> dict[str, float]:
+    """The values of a run's last step; ``seconds`` are those of training, interruptions left out."""
+    lines = (out / "metrics.jsonl").read_text("utf-8").splitlines()
+    return json.loads(lines[-1]) if lines else {}
