@@ -190,10 +190,13 @@ def _asked(
 def _announce(sweep: Sweep, guessed: bool) -> None:
     """What will be run, and what it costs."""
     from clipbias.cli.console import note
+    from clipbias.data.loading import not_comparable
     from clipbias.probe.plan import cost
 
     for _, dataset in sweep.datasets:
         note(f"data: {dataset.protocol}" + ("  (no --data given)" if guessed else ""))
+        if others := not_comparable(dataset.name):
+            note(f"not comparable with numbers on {', '.join(others)}")
         note(f"cost: {cost(dataset, [p for _, p in sweep.probes])}")
     names = ", ".join(one.model for one, _ in sweep.models)
     note(f"run: {len(sweep.probes)} probe(s) on {names}")

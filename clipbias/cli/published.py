@@ -52,6 +52,7 @@ def _print(numbers: list[Published], differing: list[list[Published]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from clipbias.data.loading import not_comparable
     from clipbias.results.published import lines
 
     console = Console()
@@ -68,6 +69,8 @@ def _print(numbers: list[Published], differing: list[list[Published]]) -> None:
         for line in group:
             table.add_row(*line[1:])
         console.print(table)
+        if others := not_comparable(data):
+            console.print(f"not comparable with numbers on {', '.join(others)}")
         console.print()
     others = [n for n in numbers if (n.metric, n.condition) != ("recall@1", "") or not n.direction]
     if others:

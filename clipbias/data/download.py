@@ -44,6 +44,7 @@ class Source:
     to: str
     bytes: int | None = None
     sha256: str = ""
+    md5: str = ""
     unpack: bool = False
     only: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
@@ -113,13 +114,14 @@ def _fetch_alone(source: Source, root: Path, kept: Path, progress: Progress, att
         return False
     part = kept / f"{source.key}.part"
     _download(source, part, progress, attempts, wait)
-    digest = _digest(part, progress)
-    if source.sha256 and digest != source.sha256:
-        part.unlink()
-        raise UserError(
-            f"{source.url}: SHA-256 is {digest}, expected {source.sha256}; removed. "
-            "Try again; if it stays so, the file at its source has changed"
-        )
+    digest, weak = _digests(part, progress)
+    for name, found, stated in (("SHA-256", digest, source.sha256), ("MD5", weak, source.md5)):
+        if stated and found != stated:
+            part.unlink()
+            raise UserError(
+                f"{source.url}: {name} is {found}, expected {stated}; removed. "
+                "Try again; if it stays so, the file at its source has changed"
+            )
     if source.unpack:
         unpack(part, inside(root, source.to) if source.to != "." else root, source.only, progress, source.unpacked)
     else:
@@ -151,14 +153,16 @@ def _state(part: Path) -> Path:
     return part.with_name(part.name + ".json")
 
 
-def _digest(path: Path, progress: Progress) -> str:
-    digest, size, done = hashlib.sha256(), path.stat().st_size, 0
+def _digests(path: Path, progress: Progress) -> tuple[str, str]:
+    """SHA-256, and MD5 for sources that state no better one."""
+    digest, weak, size, done = hashlib.sha256(), hashlib.md5(usedforsecurity=False), path.stat().st_size, 0
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
+            weak.update(chunk)
             done += len(chunk)
             progress(f"checking {path.name}", done, size)
-    return digest.hexdigest()
+    return digest.hexdigest(), weak.hexdigest()
 
 
 def _download(source: Source, part: Path, progress: Progress, attempts: int, wait: float) -> None:

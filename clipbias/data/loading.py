@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -78,10 +79,13 @@ def load_dataset(
     if not name:
         raise UserError("an empty name of a data set; see `clipbias data list`, or name a path")
     if name not in DATASETS and is_user_data(name):
-        load: Loader = partial(open_user_data, name)
+        spec = DatasetSpec(partial(open_user_data, name))
     else:
-        load = dataset_spec(name).load
-    dataset = load(root=root, split=split, **_checked_options(name, load, options))
+        spec = dataset_spec(name)
+    dataset = spec.load(root=root, split=split, **_checked_options(name, spec.load, options))
+    if spec.family:
+        said = f"{dataset.protocol}; not comparable with other protocols on {spec.family}'s images"
+        dataset = replace(dataset, protocol=said)
     if skip_bad:
         from clipbias.data.build import without_images
         from clipbias.data.image_checks import find_bad_images
@@ -111,6 +115,12 @@ def _checked_options(name: str, load: Loader, options: dict[str, object]) -> dic
             value = str(value).lower() == "true"
         out[option] = value
     return out
+
+
+def not_comparable(name: str) -> list[str]:
+    """The registered data sets on the same images as ``name``: other protocols, whose numbers are not comparable."""
+    family = dataset_spec(name).family if name in DATASETS else ""
+    return [other for other in DATASETS if family and other != name and dataset_spec(other).family == family]
 
 
 def default_dataset_name() -> str:

@@ -24,6 +24,8 @@ class DatasetSpec:
             option changes them, e.g. ``"val+first_five"``. Splits without an entry are not compared.
         layout: the files expected below the root, one a line.
         needs_root: False for data that the program makes itself.
+        family: whose images they are, e.g. "DCI": several sets may share them, each a protocol of its own whose numbers
+            are not comparable with the others'; "" where there is only one.
         complete: False where users may rightly hold a part of the images (training sets).
     """
 
@@ -35,6 +37,7 @@ class DatasetSpec:
     counts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     layout: str = ""
     needs_root: bool = True
+    family: str = ""
     complete: bool = True
 
     def expected(self, split: str, options: Mapping[str, object]) -> tuple[int, int] | None:

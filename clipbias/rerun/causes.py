@@ -37,6 +37,11 @@ def _option(option: str, value: str, only: str = "") -> Change:
     return change
 
 
+def _protocol(data: str, other: str) -> Change:
+    """Another protocol on the same files, where the run is of ``data``."""
+    return lambda asked, encoder: replace(asked, data=other) if asked.data == data else None
+
+
 def _context(asked: Settings, encoder: Encoder) -> Settings | None:
     """FG-CLIP's two modes; the context of other models is the length of their position table."""
     if encoder.family != "fgclip":
@@ -72,8 +77,8 @@ CAUSES = (
     Cause("resolution", _fixed, _image_size),
     Cause("text padding", _fixed, _padding),
     Cause("EXIF and RGB order", _option("upright", "false"), lambda a, e: f"{a.data} is not read from image files"),
-    Cause("joining of DCI captions: newline", _option("captions", "newline", "dci"), lambda a, e: "not DCI"),
-    Cause("joining of DCI captions: extra only", _option("captions", "extra", "dci"), lambda a, e: "not DCI"),
+    Cause("joining of DCI captions: as LoTLIP", _protocol("dci", "dci-lotlip"), lambda a, e: "not DCI"),
+    Cause("joining of DCI captions: as FG-CLIP", _protocol("dci", "dci-fgclip"), lambda a, e: "not DCI"),
     Cause("first five captions", _option("first_five", "true", "coco"), lambda a, e: "not COCO"),
     Cause("mixed precision", _half, lambda a, e: ""),
     Cause("normalisation", _fixed, lambda a, e: "features are always normalised before they are compared"),

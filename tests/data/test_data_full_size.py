@@ -70,7 +70,43 @@ def iiw(root: Path) -> None:
         (root / "datasets" / split / "data.jsonl").write_text("".join(lines))
 
 
+def goal(root: Path) -> None:
+    (root / "photos").mkdir()
+    lists = {
+        "DCI_test": [f"../DCI/photos/sa_{i}.jpg" for i in range(1_999)],
+        "docci_test": [f"x/qual_test_{i:05d}.jpg" for i in range(100)] + [f"x/test_{i:05d}.jpg" for i in range(5_000)],
+    }
+    for file, names in lists.items():
+        entries = [{"filename": name, "caption": f"{name}."} for name in names]
+        (root / f"{file}.json").write_text(json.dumps(entries, indent=4))
+
+
+def flair(root: Path) -> None:
+    names = [f"docci_aar/{i}.jpg" for i in range(612)]
+    notes = [{"image_id": i % 612, "image": names[i % 612], "caption": f"{i}", "caption_id": i} for i in range(6_204)]
+    (root / "test_annotations.json").write_text(json.dumps({"annotations": notes}))
+
+
+def himo(root: Path) -> None:
+    counts = [6] * 340 + [7] * 660
+    entries = [
+        {"img_path": f"test_{i:05d}.jpg", "caption": [f"{i} {k}" for k in range(n)]} for i, n in enumerate(counts)
+    ]
+    (root / "himo_docci_data.json").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+
+
+def sharegpt4v(root: Path) -> None:
+    for file, count in (("share-captioner_coco_lcs_sam_1246k_1107.json", 1_200), ("share4v_sam_10k.json", 10_000)):
+        rows = [
+            {"image": f"sam/images/sa_{i}.jpg", "conversations": [{"value": "?"}, {"value": f"{i}. A\nB."}]}
+            for i in range(count)
+        ]
+        (root / file).write_text(json.dumps(rows))
+
+
 MAKERS = {
+    "dci-lotlip": dci, "dci-fgclip": dci, "dci-goal": goal, "docci-goal": goal, "iiw-lotlip": iiw, "iiw-fg": flair,
+    "himo-docci": himo, "sharegpt4v-1k": sharegpt4v, "sharegpt4v-10k": sharegpt4v, "sharegpt4v-1k-flair": sharegpt4v,
     "docci": docci, "urban1k": urban1k, "dci": dci, "long-dci": dci, "coco": coco, "flickr30k-full": flickr30k,
     "flickr30k-1k": flickr30k, "iiw": iiw,
 }  # fmt: skip

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from clipbias.data.loading import dataset_spec, load_dataset
+from clipbias.data.lists import rejoined
+from clipbias.data.loading import DATASETS, dataset_spec, load_dataset, not_comparable
 from clipbias.errors import UserError
 
 
@@ -70,14 +71,17 @@ def dci(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_dci_and_its_four_protocols(dci):
+def test_dci_and_the_protocols_on_its_own_files(dci):
     assert load_dataset("dci", root=dci).captions == ["A.B. C.", "D", "E. F."]
-    assert load_dataset("dci", root=dci, captions="newline").captions == ["A. B. C.", "D", "E. F."]
-    assert load_dataset("dci", root=dci, captions="extra").captions == ["B. C.", "", "F."]
+    assert load_dataset("dci-lotlip", root=dci).captions == ["A. B. C", "D", "E. F"]
+    assert load_dataset("dci-fgclip", root=dci).captions == ["B. C.", "", "F."]
     assert load_dataset("long-dci", root=dci).captions == ["B. C.", "F."]
     assert load_dataset("dci", root=dci, split="test").captions == ["E. F."]
-    with pytest.raises(UserError, match="captions='all' is not one of"):
-        load_dataset("dci", root=dci, captions="all")
+    for name in ("dci", "dci-lotlip", "dci-fgclip", "long-dci"):
+        assert load_dataset(name, root=dci).protocol.endswith("; not comparable with other protocols on DCI's images")
+    for name in ("dci-lotlip", "dci-fgclip"):
+        with pytest.raises(UserError, match="only all"):
+            load_dataset(name, root=dci, split="test")
 
 
 def test_coco_keeps_all_annotations_or_the_first_five(tmp_path):
@@ -149,6 +153,120 @@ def test_sharegpt4v_holds_its_first_thousand_out_and_knows_what_is_there(tmp_pat
     )
     with pytest.raises(UserError, match=r"none of the 5 images is there"):
         load_dataset("sharegpt4v", root=tmp_path, present_only=True, without="sam/")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("A cat. It sits.\n\nEnd", "A cat. It sits. End"), ("It is 2.5 m.", "It is 2. 5 m"), ("...", ""), ("</s>A", "A")],
+)
+def test_sentences_are_rejoined_as_lotlip_does(text, expected):
+    assert rejoined(text) == expected
+
+
+def test_goals_lists_name_the_images_of_their_owners_by_the_last_part(tmp_path, monkeypatch):
+    own = tmp_path / "dci"
+    picture(own / "densely_captioned_images/photos/sa_1.jpg", 70)
+    goal = tmp_path / "dci-goal"
+    goal.mkdir()
+    entry = {"filename": "../DCI/dataset/densely_captioned_images/photos/sa_1.jpg", "caption": "A mall. Three."}
+    (goal / "DCI_test.json").write_text(json.dumps([entry]))
+    named = load_dataset("dci-goal", root=goal, images=str(own))
+    monkeypatch.setenv("CLIPBIAS_DATA", str(tmp_path))
+    found = load_dataset("dci-goal")
+    for dataset in (named, found):
+        assert dataset.captions == ["A mall. Three."] and shade(dataset, 0) == pytest.approx(70, abs=6)
+    with pytest.raises(UserError, match="name the folder of dci"):
+        load_dataset("dci-goal", images=str(tmp_path / "nowhere"))
+    for kind, place in (("qual_test", 0), ("test", 1)):
+        picture(tmp_path / f"docci/images/{kind}_{place:05d}.jpg", 40 * place)
+    pairs = [
+        {"filename": f"chage/path/to/your/directory/dataset/images/{name}.jpg", "caption": name}
+        for name in ("qual_test_00000", "test_00001")
+    ]
+    (tmp_path / "docci/docci_test.json").write_text(json.dumps(pairs))
+    docci = load_dataset("docci-goal")
+    assert docci.captions == ["qual_test_00000", "test_00001"] and shade(docci, 1) == pytest.approx(40, abs=6)
+    picture(tmp_path / "sharegpt4v/sam/images/sa_7.jpg")
+    listed = [{"filename": "/x/sam/images/sa_7.jpg", "caption": "Seven."}]
+    (tmp_path / "sharegpt4v/sharegpt4v_test.json").write_text(json.dumps(listed))
+    assert list(load_dataset("sharegpt4v-goal").image_names) == ["sam/images/sa_7.jpg"]
+
+
+def test_fine_grained_sets_have_a_caption_a_sentence(tmp_path):
+    notes = [
+        {"image_id": 0, "image": "docci/test_00731.jpg", "caption": "A toilet", "caption_id": 0},
+        {"image_id": 0, "image": "docci/test_00731.jpg", "caption": "A lid", "caption_id": 1},
+        {"image_id": 1, "image": "dci/sa_1.jpg", "caption": "A step", "caption_id": 2},
+    ]
+    (tmp_path / "test_annotations.json").write_text(json.dumps({"annotations": notes}))
+    picture(tmp_path / "dci/sa_1.jpg", 90)
+    iiw = load_dataset("iiw-fg", root=tmp_path)
+    assert iiw.caption_image.tolist() == [0, 0, 1] and shade(iiw, 1) == pytest.approx(90, abs=6)
+    picture(tmp_path / "images/test_00000.jpg", 30)
+    (tmp_path / "annotations").mkdir()
+    notes = [{"image_id": 0, "image": "test_00000.jpg", "caption": c, "caption_id": k} for k, c in enumerate("ab")]
+    (tmp_path / "annotations/test_annotations.json").write_text(json.dumps({"annotations": notes}))
+    docci = load_dataset("docci-fg", root=tmp_path)
+    assert docci.captions == ["a", "b"] and list(docci.image_names) == ["images/test_00000.jpg"]
+
+
+def test_iiw_as_lotlip_reads_it_is_all_three_parts(tmp_path):
+    lines(tmp_path / "datasets/IIW-400/data.jsonl", [{"image/key": "aar_test_1", "IIW": "A b.\n\nC."}])
+    lines(tmp_path / "datasets/DOCCI_Test/data.jsonl", [{"image": "test_1", "IIW": "D. E"}])
+    lines(tmp_path / "datasets/DCI_Test/data.jsonl", [{"image": "sa_1.jpg", "IIW": "F."}])
+    dataset = load_dataset("iiw-lotlip", root=tmp_path)
+    assert list(dataset.image_names) == ["docci/test_1.jpg", "docci_aar/aar_test_1.jpg", "dci/sa_1.jpg"]
+    assert dataset.captions == ["D. E", "A b. C", "F"]
+
+
+def test_himo_doccis_captions_grow_and_stay_in_their_order(tmp_path):
+    grown = ["A sign.", "A sign. It is oak.", "A sign. It is oak. A curb."]
+    entries = [{"img_path": f"test_0000{i}.jpg", "caption": grown[: i + 2], "raw_caption": grown[-1]} for i in (0, 1)]
+    lines(tmp_path / "himo_docci_data.json", entries)
+    picture(tmp_path / "images/test_00000.jpg")
+    dataset = load_dataset("himo-docci", root=tmp_path)
+    assert dataset.captions == [*grown[:2], *grown] and dataset.caption_image.tolist() == [0, 0, 1, 1, 1]
+    lines(tmp_path / "himo_docci_data.json", [{"img_path": "a.jpg", "caption": "one"}])
+    with pytest.raises(UserError, match="line 1: 'caption' is no list"):
+        load_dataset("himo-docci", root=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["dci-cn", "docci-cn"])
+def test_the_chinese_sets_are_lines_of_path_tab_caption(tmp_path, name):
+    from clipbias.data.sentences import dataset_sentences
+
+    picture(tmp_path / "images/a_1.jpg", 60)
+    (tmp_path / "image_caption_trans.txt").write_text("/hbox/x/a_1.jpg\t一只猫。它很大。\n", "utf-8")
+    dataset = load_dataset(name, root=tmp_path)
+    assert dataset.captions == ["一只猫。它很大。"] and shade(dataset, 0) == pytest.approx(60, abs=6)
+    assert dataset_sentences(dataset) == [("一只猫。", "它很大。")]
+    (tmp_path / "image_caption_trans.txt").write_text("no tab here\n", "utf-8")
+    with pytest.raises(UserError, match="line 1: expected an image's path, a tab"):
+        load_dataset(name, root=tmp_path)
+
+
+def test_sharegpt4vs_two_thousands_are_two_sets(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLIPBIAS_CACHE", str(tmp_path / "cache"))
+    rows = [
+        {"id": str(i), "image": f"coco/{i}.jpg", "conversations": [{"value": "?"}, {"value": f"Row {i}.\nEnd."}]}
+        for i in range(1_003)
+    ]
+    (tmp_path / "share-captioner_coco_lcs_sam_1246k_1107.json").write_text(json.dumps(rows))
+    first = load_dataset("sharegpt4v-1k", root=tmp_path)
+    assert (len(first.captions), first.captions[999], first.name) == (1_000, "Row 999.\nEnd.", "sharegpt4v-1k")
+    sam = [{**row, "image": f"sa_000000/images/sa_{i}.jpg"} for i, row in enumerate(rows)]
+    (tmp_path / "share4v_sam_10k.json").write_text(json.dumps(sam))
+    whole, part = (load_dataset(name, root=tmp_path) for name in ("sharegpt4v-10k", "sharegpt4v-1k-flair"))
+    assert (len(whole.captions), len(part.captions), part.captions[0]) == (1_003, 1_000, "Row 0. End")
+    assert whole.image_names[2] == "sa_000000/images/sa_2.jpg"
+    (tmp_path / "sam/images").mkdir(parents=True)
+    assert load_dataset("sharegpt4v-10k", root=tmp_path).image_names[2] == "sam/images/sa_2.jpg"
+
+
+def test_what_shares_its_images_is_said_not_to_be_comparable():
+    assert set(not_comparable("docci")) == {"docci-cn", "docci-fg", "docci-goal", "himo-docci"}
+    assert not_comparable("dci-goal") == [n for n in DATASETS if "dci" in n and n != "dci-goal"]
+    assert not_comparable("urban1k") == [] == not_comparable("./mine.csv")
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,27 @@ def test_more_text_brings_a_reader_of_everything_nearer_and_a_reader_of_the_star
     assert by(read["first words"], "himo@3")[0].value == 0
 
 
+def test_captions_that_grow_are_the_steps_where_the_data_have_them():
+    from clipbias.errors import NotApplicable, UserError
+
+    session = rigged("no order")
+    grown = [" ".join(s[:k]) for s in session.sentences[:50] for k in (1, 3, 5)]
+    data = replace(
+        session.dataset, captions=grown, caption_image=np.repeat(np.arange(50), 3), sentences=None,
+        image_names=session.dataset.image_names[:50],
+    )  # fmt: skip
+    rows, _ = monotone(Session(session.encoder, data), probe("himo-docci"))
+    assert {r.metric: r.n for r in rows} == {"himo@2": 50, "himo@3": 50, "himo@all": 50}
+    assert by(rows, "himo@3")[0].value > 0.9 and by(rows, "himo@all")[0].value > 0.9
+    backward = replace(data, captions=[text for k in range(50) for text in grown[3 * k : 3 * k + 3][::-1]])
+    rows, _ = monotone(Session(session.encoder, backward), probe("himo-docci"))
+    assert by(rows, "himo@3")[0].value == 0 and by(rows, "himo@all")[0].value < -0.9
+    with pytest.raises(NotApplicable, match="no image has several captions"):
+        monotone(session, probe("himo-docci"))
+    with pytest.raises(UserError, match="choose sentences, captions"):
+        monotone(session, probe("himo-docci", prefixes="words"))
+
+
 def test_a_text_encoder_says_where_it_reads_without_any_image():
     rows = {kind: text(rigged(kind), probe("text"))[0] for kind in ("no order", "first words")}
     bag = [by(rows["no order"], f"self_cosine_{where}", "inserted")[0].value for where in ("start", "middle", "end")]

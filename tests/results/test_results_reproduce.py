@@ -40,7 +40,9 @@ def test_a_number_is_inside_up_to_its_rounding_and_one_source_that_fits_is_enoug
 
 def test_causes_come_in_order_and_change_one_setting_each():
     encoder = load_model("nano-clip")
-    for data, changed in (("coco", "first_five"), ("dci", "captions"), ("docci", "upright")):
+    dci = [c.change(Settings("drop-first", "nano-clip", "dci"), encoder) for c in CAUSES]
+    assert {s.data for s in dci if s is not None} == {"dci", "dci-lotlip", "dci-fgclip"}
+    for data, changed in (("coco", "first_five"), ("docci", "upright")):
         asked = Settings("drop-first", "nano-clip", data)
         options = [c.change(asked, encoder) for c in CAUSES]
         assert changed in {key for s in options if s is not None for key in s.options}

@@ -1,16 +1,12 @@
 """Densely Captioned Images: ``densely_captioned_images/{annotations,photos,splits.json}``.
 
-Four published protocols cannot be compared; ``captions`` and the data set `long-dci` give all of them:
-
-- joined: short and extra caption without a separator, all 7,805 (DeBias-CLIP);
-- newline: short caption, a line break, extra caption, its sentences rejoined by one space (FLAIR, LoTLIP);
-- extra: the extra caption alone, empty ones too (FG-CLIP);
-- `long-dci`: the extra caption alone, empty ones dropped, sorted.
+`dci` is DeBias-CLIP's protocol: short and extra caption joined without a separator, all 7,805. The others that
+papers use are data sets of their own: `dci-lotlip`, `dci-fgclip`, `dci-goal`, `dci-cn`, `long-dci`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +17,6 @@ from clipbias.data.jsonfiles import field, read_json
 from clipbias.data.roots import data_root, first_existing
 from clipbias.data.spec import DatasetSpec
 from clipbias.errors import UserError
-
-CAPTIONS = ("joined", "newline", "extra")
 
 
 class Entry(NamedTuple):
@@ -100,58 +94,46 @@ def _split_files(folder: Path, split: str) -> set[str]:
     return {str(name) for name in splits[split]}
 
 
-def load_dci(
-    root: object = None,
-    split: str | None = None,
-    captions: str = "joined",
-    upright: bool = True,
-    follow_links: bool = False,
+def dci_dataset(
+    name: str,
+    split: str,
+    words: str,
+    caption: Callable[[Entry], str],
+    folder: Path,
+    entries: Iterable[Entry],
+    upright: bool,
+    follow_links: bool,
 ) -> RetrievalDataset:
-    """All 7,805 images with the short and the extra caption joined, unless asked otherwise.
-
-    Args:
-        root: the folder ``densely_captioned_images`` or the one above it.
-        split: all (default), train, valid or test.
-        captions: joined, newline or extra; see the module.
-        upright: apply the EXIF orientation.
-        follow_links: allow links that lead out of the folder.
-
-    Raises:
-        UserError: no folder, a broken annotation file, no such split or kind of captions.
-    """
-    if captions not in CAPTIONS:
-        raise UserError(f"dci: captions={captions!r} is not one of {', '.join(CAPTIONS)}")
-    folder = dci_folder(root, "dci")
-    split = split or "all"
-    ways: dict[str, Callable[[Entry], str]] = {
-        "joined": lambda entry: entry.short + entry.extra,
-        "newline": lambda entry: _rejoined(f"{entry.short}\n{entry.extra}"),
-        "extra": lambda entry: entry.extra,
-    }
-    joined = ways[captions]
-    words = {
-        "joined": "short and extra caption without a separator",
-        "newline": "short and extra caption on two lines, sentences rejoined",
-        "extra": "extra caption alone, empty ones too",
-    }[captions]
+    """A protocol on DCI's own annotations: what ``caption`` makes of each entry; ``words`` say it."""
     return build_dataset(
-        "dci",
+        name,
         split,
         f"DCI, split {split}: {{images}} images, {{captions}} captions ({words})",
-        (
-            (f"photos/{e.image}", joined(e), f"{folder}/annotations/{e.file}")
-            for e in read_entries(folder, split, follow_links)
-        ),
+        ((f"photos/{e.image}", caption(e), f"{folder}/annotations/{e.file}") for e in entries),
         folder,
         upright=upright,
         follow_links=follow_links,
     )
 
 
-def _rejoined(text: str) -> str:
-    from clipbias.data.sentences import split_sentences
+def load_dci(
+    root: object = None, split: str | None = None, upright: bool = True, follow_links: bool = False
+) -> RetrievalDataset:
+    """All 7,805 images with the short and the extra caption joined.
 
-    return " ".join(split_sentences(text))
+    Args:
+        root: the folder ``densely_captioned_images`` or the one above it.
+        split: all (default), train, valid or test.
+        upright: apply the EXIF orientation.
+        follow_links: allow links that lead out of the folder.
+
+    Raises:
+        UserError: no folder, a broken annotation file, or no such split.
+    """
+    folder, split = dci_folder(root, "dci"), split or "all"
+    words = "short and extra caption without a separator"
+    entries = read_entries(folder, split, follow_links)
+    return dci_dataset("dci", split, words, lambda e: e.short + e.extra, folder, entries, upright, follow_links)
 
 
 SPEC = DatasetSpec(
@@ -160,6 +142,7 @@ SPEC = DatasetSpec(
     licence="CC BY-NC 4.0 (annotations); photos from SA-1B under its licence",
     homepage="https://github.com/facebookresearch/DCI",
     default_split="all",
+    family="DCI",
     counts={"all": (7_805, 7_805), "train": (7_599, 7_599), "valid": (98, 98), "test": (108, 108)},
     layout="densely_captioned_images/annotations/*.json\n"
     "densely_captioned_images/photos/sa_*.jpg\ndensely_captioned_images/splits.json",

@@ -54,6 +54,7 @@ SPEC = DatasetSpec(
     licence="CC BY 4.0",
     homepage="https://google.github.io/docci/",
     default_split="test",
+    family="DOCCI",
     counts={"test": (5_000, 5_000), "train": (9_647, 9_647), "qual_test": (100, 100), "qual_dev": (100, 100)},
     layout="docci_descriptions.jsonlines\nimages/test_00000.jpg ...",
 )

@@ -113,6 +113,7 @@ FULL = DatasetSpec(
     licence="images under Flickr's terms, research use on request",
     homepage="https://shannon.cs.illinois.edu/DenotationGraph/",
     default_split="all",
+    family="Flickr30k",
     counts={
         "all": (31_014, 155_070),
         "train": (29_000, 145_000),
@@ -128,6 +129,7 @@ TEST_1K = DatasetSpec(
     licence=FULL.licence,
     homepage=FULL.homepage,
     default_split="test",
+    family=FULL.family,
     counts={"test": (1_000, 5_000)},
     layout=f"{_JSON}\nflickr30k-images/1000092795.jpg ...",
 )

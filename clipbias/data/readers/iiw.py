@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from clipbias.data.build import build_dataset
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.jsonfiles import field, read_json_lines
-from clipbias.data.roots import configured_root, data_root, first_existing
+from clipbias.data.lists import image_root
+from clipbias.data.roots import data_root, first_existing
 from clipbias.data.spec import DatasetSpec
 from clipbias.errors import UserError
 
@@ -48,8 +48,7 @@ def load_iiw(
         raise UserError(f"iiw has no split {split!r}; choose one of {', '.join(_SPLITS)}")
     key, places, owner = _SPLITS[split]
     file = first_existing(folder, (f"datasets/{split}/data.jsonl", f"{split}/data.jsonl"), f"the captions of {split}")
-    image_root = _image_root(folder, images, places, owner)
-    place = next((p for p in places if (image_root / p).is_dir()), places[0])
+    base, place = image_root("iiw", folder, images, places, owner)
 
     def pairs() -> Iterator[tuple[object, object, str]]:
         for entry, where in read_json_lines(file):
@@ -63,21 +62,10 @@ def load_iiw(
         split,
         f"ImageInWords, {split}, field {captions}: {{images}} images, {{captions}} captions",
         pairs(),
-        image_root,
+        base,
         upright=upright,
         follow_links=follow_links,
     )
-
-
-def _image_root(folder: Path, images: str | None, places: tuple[str, ...], owner: str) -> Path:
-    if images is not None:
-        chosen = Path(images).expanduser()
-        if not chosen.is_dir():
-            raise UserError(f"iiw: images={images!r} is no folder; name the folder of {owner}")
-        return chosen
-    if any((folder / place).is_dir() for place in places):
-        return folder
-    return configured_root(owner) or folder
 
 
 SPEC = DatasetSpec(
@@ -86,6 +74,7 @@ SPEC = DatasetSpec(
     licence="CC BY 4.0",
     homepage="https://google.github.io/imageinwords/",
     default_split="IIW-400",
+    family="IIW",
     counts={"IIW-400": (400, 400), "DOCCI_Test": (100, 100), "DCI_Test": (112, 112)},
     layout="datasets/IIW-400/data.jsonl, datasets/DOCCI_Test/data.jsonl, datasets/DCI_Test/data.jsonl\n"
     "images_aar/aar_test_04600.jpg ... (IIW-400), images/test_00731.jpg ... (DOCCI_Test), photos/sa_*.jpg (DCI_Test);\n"

@@ -40,6 +40,7 @@ SPEC = DatasetSpec(
     licence=DCI.licence,
     homepage=DCI.homepage,
     default_split="all",
+    family="DCI",
     counts={"all": (7_602, 7_602)},
     layout=DCI.layout,
 )

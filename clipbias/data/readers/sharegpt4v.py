@@ -184,6 +184,7 @@ SPEC = DatasetSpec(
     licence="CC BY-NC 4.0 (captions); images from COCO, LLaVA and SA-1B under their licences",
     homepage="https://huggingface.co/datasets/Lin-Chen/ShareGPT4V",
     default_split="train",
+    family="ShareGPT4V",
     counts={"train": (1_245_901, 1_245_901), "test": (1_000, 1_000)},
     layout=f"{FILE}\ncoco/train2017/, llava/llava_pretrain/images/, sam/images/",
     complete=False,
