@@ -188,6 +188,30 @@ def rank_both(
     return out
 
 
+def leaders(
+    texts: Tensor,
+    images: Tensor,
+    caption_image: np.ndarray,
+    caption_row: np.ndarray,
+    chosen: np.ndarray,
+    device: torch.device | str = "cpu",
+) -> np.ndarray:
+    """The best image [M] other than its own of the captions ``chosen``, -1 for the others; int32.
+
+    Args:
+        texts, images, caption_image, caption_row, device: as `rank_both` takes them.
+        chosen: numbers of the captions whose own image is not first.
+    """
+    out = np.full(len(caption_image), -1, dtype=np.int32)
+    columns = images.to(device).T
+    for start in range(0, len(chosen), BLOCK):
+        part = chosen[start : start + BLOCK]
+        values = texts[caption_row[part]].to(device) @ columns
+        own = torch.from_numpy(np.asarray(caption_image)[part]).long().to(device)
+        out[part] = values.scatter_(1, own[:, None], -torch.inf).argmax(dim=1).cpu().numpy()
+    return out
+
+
 def _expand(product: Tensor, lines: np.ndarray, columns: np.ndarray) -> Tensor:
     """A block of distinct rows as one of items; nothing is copied where each row has one item."""
     for axis, local in ((0, lines), (1, columns)):

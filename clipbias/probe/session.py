@@ -15,7 +15,7 @@ from clipbias.data.sentences import dataset_sentences, split_sentences
 from clipbias.errors import UserError
 from clipbias.files import content_key
 from clipbias.models.encoder import Encoder
-from clipbias.probe.ranking import Ranking, rank_both
+from clipbias.probe.ranking import Ranking, leaders, rank_both
 from clipbias.probe.store import EmbeddingStore, space_of
 
 Progress = Callable[[str, int, int], None]
@@ -176,6 +176,13 @@ class Session:
             parts.append(encode(texts[start : start + _TEXT_CHUNK]))
             self.progress("texts", min(start + _TEXT_CHUNK, len(texts)), len(texts))
         return torch.cat(parts) if len(parts) != 1 else parts[0]
+
+    def leaders(self, texts: Sequence[TextKey]) -> np.ndarray:
+        """The image [M] that is ranked first for each text of a caption, -1 where that is its own (`leaders`)."""
+        better = self.rankings(texts)["t2i"].better
+        features, row, _ = self.texts(texts)
+        owner, missed = self.dataset.caption_image, np.flatnonzero(better > 0)
+        return leaders(features, self.images(), owner, row, missed, self.encoder.device)
 
     def rankings(self, texts: Sequence[TextKey]) -> dict[str, Ranking]:
         """Both directions' ranks of one text a caption."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from clipbias.probe.rows import rows_from_queries
 from clipbias.probe.spec import Probe
 from clipbias.rerun.rerun import row_differences
-from clipbias.results.record import Row, Run, condition_of
+from clipbias.results.record import LEADER, Row, Run, condition_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,6 +74,11 @@ def query_faults(run: Run, probe: Probe, queries: pd.DataFrame) -> list[str]:
             out.append(f"{where}: similarities beyond 1, or none")
         if (part["cluster"].min() < 0) or (part["cluster"].max() >= run.images):
             out.append(f"{where}: clusters that are no images")
+        if LEADER in part:
+            leader, behind = part[LEADER], part["better"] > 0
+            wrong = ((leader >= 0) != behind) if direction == "t2i" else (leader >= 0)
+            if wrong.any() or leader.max() >= candidates or (leader == part["cluster"]).any():
+                out.append(f"{where}: leaders contradict the counts of better candidates")
         # The best positive leads exactly where its margin is above 0, and shares the lead where it is 0.
         leads = (part["better"] == 0) & (part["equal"] == 0)
         if ((part["margin"] > 1e-6) & ~leads).any() or ((part["margin"] < -1e-6) & (part["better"] == 0)).any():

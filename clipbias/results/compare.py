@@ -160,7 +160,7 @@ def changed_queries(first: Path, second: Path) -> pd.DataFrame:
         Columns condition, direction, query, rank_a, rank_b.
     """
     table = _side_by_side(first, second)
-    table = table[table["hit_a"] != table["hit_b"]]
+    table = table[(table["hit_a"] != table["hit_b"]) & table["eligible_a"] & table["eligible_b"]]
     size = (np.log(table["rank_b"]) - np.log(table["rank_a"])).abs()
     return table.loc[size.sort_values(ascending=False, kind="stable").index, [*_KEYS, "rank_a", "rank_b"]]
 

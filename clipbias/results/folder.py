@@ -4,7 +4,7 @@ A run folder ``<results>/<model>@<fingerprint>/<data>@<fingerprint>/<probe>/`` h
 
 - ``run.json``: one `Run` (what was run, on what, with which versions) and how to run it again;
 - ``rows.jsonl``: one `Row` per line (condition x direction x metric x scope);
-- ``queries.parquet``: one line per query and condition, columns `QUERY_COLUMNS`.
+- ``queries.parquet``: one line per query and condition, columns of `QUERY_TABLES`.
 
 ``run.json`` is written last: a folder without it is an unfinished run.
 """
@@ -29,7 +29,7 @@ from clipbias.results import schema1
 from clipbias.results.queries import checked_queries, read_queries_file
 from clipbias.results.queries import ranks as ranks
 from clipbias.results.queries import top1 as top1
-from clipbias.results.record import QUERY_COLUMNS, SCHEMA, Row, Run, checked, sealed
+from clipbias.results.record import LEADER, QUERY_COLUMNS, SCHEMA, Row, Run, checked, sealed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +102,8 @@ def write_run(folder: Path, run: Run, rows: Sequence[Row], queries: pd.DataFrame
         checked(Run, json.loads(json.dumps(asdict(run), allow_nan=False)))
         for line in lines:
             checked(Row, json.loads(line))
-        table = checked_queries(queries[list(QUERY_COLUMNS)], "the table of queries")
+        more = [LEADER] if LEADER in queries else []
+        table = checked_queries(queries[[*QUERY_COLUMNS, *more]], "the table of queries")
     except (TypeError, ValueError, KeyError, UserError) as error:
         raise UserError(f"{folder}: not written, it could not be read again: {error}") from error
     with folder_lock(folder, wait=_PATIENCE):
@@ -185,7 +186,7 @@ def read_rows(folder: Path) -> list[Row]:
 
 
 def read_queries(folder: Path) -> pd.DataFrame:
-    """The per-query table of a run, columns `QUERY_COLUMNS`; of schema 1 as `schema1.upgraded_queries` makes it.
+    """The per-query table of a run, columns of `QUERY_TABLES`; of schema 1 as `schema1.upgraded_queries` makes it.
 
     Raises:
         UserError: not readable, or not as `clipbias.results.queries.KINDS` says; names column and row.

@@ -9,7 +9,7 @@ from clipbias.errors import UserError
 from clipbias.gate import check_count, require_file
 from clipbias.names import unprintable
 from clipbias.results import schema1
-from clipbias.results.record import QUERY_COLUMNS
+from clipbias.results.record import LEADER, QUERY_COLUMNS, QUERY_TABLES
 from clipbias.stats.ties import credit, expected_rank
 
 if TYPE_CHECKING:
@@ -30,9 +30,10 @@ KINDS = {
     "margin": MARGIN,  # infinite where there is no other candidate
     "eligible": SWITCH,
     "affected": SWITCH,
+    LEADER: WHOLE,
 }
-"""What each column holds; `QUERY_COLUMNS` says which there are."""
-_LEAST = {"right": 1, "rank": 1}
+"""What each column holds; `QUERY_TABLES` says which there are."""
+_LEAST = {"right": 1, "rank": 1, LEADER: -1}
 _LONGEST_NAME = 1000
 _KEY = ["condition", "direction", "query"]
 
@@ -50,7 +51,7 @@ def read_queries_file(path: Path) -> pd.DataFrame:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
             check_count("queries", file.metadata.num_rows, str(path), "rows")
-            if tuple(names) not in (QUERY_COLUMNS, schema1.QUERY_COLUMNS):
+            if tuple(names) not in (*QUERY_TABLES, schema1.QUERY_COLUMNS):
                 shown = ", ".join(names)[:300]
                 raise UserError(f"{path}: columns {shown}; expected {', '.join(QUERY_COLUMNS)}")
             texts = [name for name in names if KINDS[name] is TEXT]
@@ -74,7 +75,7 @@ def checked_queries(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     Raises:
         UserError: a column is missing or holds something else; the line says column, row, what was found and expected.
     """
-    if tuple(frame.columns) not in (QUERY_COLUMNS, schema1.QUERY_COLUMNS):
+    if tuple(frame.columns) not in (*QUERY_TABLES, schema1.QUERY_COLUMNS):
         shown = ", ".join(map(str, frame.columns))[:300]
         raise UserError(f"{where}: columns {shown}; expected {', '.join(QUERY_COLUMNS)}")
     if len(frame) == 0:

@@ -24,6 +24,13 @@ cluster: image index, the unit that is independent, int32; better, equal: candid
 similarity is above and exactly that of its best positive, int32; right: its positives that have that similarity,
 int32; cosine: with the best positive, float32; margin: cosine minus the best negative's, float32;
 eligible: the condition's transforms could be applied to this query's caption(s); affected: they changed it."""
+LEADER = "leader"
+"""A column that a table may have behind those: the candidate ranked first where that is none of the query's own, else
+-1, int32. Runs of earlier versions, and probes that do not need it, leave it out."""
+LEFT_OUT = "without token {} ({}-{})"
+"""How a per-query table calls a caption without one token: its number from 1, its first character and the one behind
+its last."""
+QUERY_TABLES = (QUERY_COLUMNS, (*QUERY_COLUMNS, LEADER))
 
 
 _DRAW = re.compile(r" ~[0-9]+$")

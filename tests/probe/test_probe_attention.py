@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import numpy as np
 import open_clip
@@ -23,7 +24,7 @@ from clipbias.probe.positions import by_sentence, sentence_of_tokens, shares
 from clipbias.probe.run import run_probe
 from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
-from clipbias.results.folder import read_rows
+from clipbias.results.folder import read_queries, read_rows
 from clipbias.scenes import sample_scene
 
 TEXTS = ["a dog", "A large red circle under a blue sky. The circle is striped.", "cat " * 90]
@@ -213,6 +214,31 @@ def test_influence_is_what_leaving_out_and_moving_an_embedding_change(tmp_path):
             handle.remove()
         assert float(gradient[place]) == pytest.approx((cosines[0] - cosines[1]) / (2 * step), abs=1e-4)
     assert (gradient[end + 1 :].abs() < 1e-7).all()
+
+
+def test_the_influence_probe_keeps_what_leaving_out_each_token_does(tmp_path):
+    session = _session(6)
+    folder = run_probe(session, find_probes("influence")[0], tmp_path)
+    queries = read_queries(folder)
+    tower, images = session.encoder.text_tower(), session.images()
+    assert sorted(queries["query"].unique()) == list(range(6)) and not queries["eligible"].any()
+    for query, mine in queries.groupby("query"):
+        caption = " ".join(session.sentences[query])
+        own = int(session.dataset.caption_image[query])
+        tokens = tower.tokens.ids([caption])[0][: len(mine) - 1]
+        change = mine["cosine"].iloc[0] - mine["cosine"].iloc[1:].to_numpy()
+        np.testing.assert_allclose(change, leave_one_out(tower, tokens, images[own]), atol=1e-6)
+        numbers = [re.fullmatch(r"without token (\d+) \((\d+)-(\d+)\)", name) for name in mine["condition"].iloc[1:]]
+        words = "".join(caption[int(m[2]) : int(m[3])] for m in numbers)
+        assert words == caption.replace(" ", "")[: len(words)] and [int(m[1]) for m in numbers] == [
+            *range(1, len(mine))
+        ]
+        # The fourth token left out, ranked with no help.
+        feature = tower.features(tower.tokens.pack([tokens[:3] + tokens[4:]]))[0]
+        order = (images @ feature).argsort(descending=True).tolist()
+        line = mine.iloc[4]
+        assert line["better"] == order.index(own)
+        assert line["leader"] == (-1 if order[0] == own else order[0])
 
 
 def test_the_influence_probe_reports_shares_that_sum_to_one(tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata
 
 from clipbias.errors import UserError
-from clipbias.probe.ranking import per_query_metrics, rank_both
+from clipbias.probe.ranking import leaders, per_query_metrics, rank_both
 
 Line = tuple[int, int, int, float, float]
 
@@ -57,6 +57,22 @@ def test_counts_cosines_and_margins_are_the_definition(problem):
     for direction, expected in reference(texts, images, owner).items():
         ranking = found[direction]
         assert list(zip(*ranking.counts, ranking.cosine, ranking.margin, strict=True)) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(problems())
+def test_leaders_are_best_among_the_others_of_captions_whose_image_is_not_first(problem):
+    texts, images, owner, _ = problem
+    pair = torch.from_numpy(texts), torch.from_numpy(images)
+    rows = np.arange(len(texts))[::-1].copy()  # caption c has the text of row U - 1 - c
+    missed = np.flatnonzero(rank_both(*pair, owner, rows)["t2i"].better > 0)
+    found = leaders(*pair, owner, rows, missed)
+    for caption, image in enumerate(owner):
+        similarity = texts[rows[caption]] @ images.T
+        if similarity[image] == similarity.max():
+            assert found[caption] == -1
+        else:
+            assert found[caption] != image and similarity[found[caption]] == similarity.max()
 
 
 @settings(max_examples=100, deadline=None)

@@ -105,6 +105,7 @@ ROWS = {
     "a query left out": (lambda f: queries(f, lambda t: t.iloc[1:]), "not one each of 0 to 999"),
     "a query twice": (lambda f: queries(f, lambda t: pd.concat([t, t.iloc[:1]])), "is there twice; expected once"),
     "a similarity": (lambda f: queries(f, lambda t: t.assign(cosine=t["cosine"] + 2)), "similarities beyond 1"),
+    "a leader": (lambda f: queries(f, lambda t: t.assign(leader=t["cluster"])), "leaders contradict"),
     "more candidates than there are": (lambda f: queries(f, lambda t: t.assign(better=5000)), "candidates"),
 }
 RECORD = {

@@ -13,16 +13,16 @@ from clipbias.probe.ranking import DIRECTIONS, Ranking
 from clipbias.probe.rows import rows_from_queries
 from clipbias.probe.session import Session, TextKey
 from clipbias.probe.spec import Condition, Probe
-from clipbias.results.record import QUERY_COLUMNS, Row
+from clipbias.results.record import LEADER, QUERY_COLUMNS, Row
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One draw of a condition on every caption: texts, what the transforms could do, what was cut, and the ranks.
+    """One draw of a condition on every caption: texts, what the transforms could do, what was cut, ranks, leaders.
 
-    ``name`` is that of the draw, ``condition`` what it is a draw of.
+    ``name`` is that of the draw, ``condition`` what it is a draw of; ``leaders`` as `Session.leaders` gives them.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Measured:
     eligible: np.ndarray
     lengths: np.ndarray
     rankings: dict[str, Ranking]
+    leaders: np.ndarray
 
 
 def _measure(session: Session, condition: Condition, name: str, draw: int) -> Measured:
@@ -42,8 +43,9 @@ def _measure(session: Session, condition: Condition, name: str, draw: int) -> Me
         for caption, before, out in zip(captions, sentences, changed, strict=True)
     ]
     rankings = session.rankings(texts)
+    leaders = session.leaders(texts)
     _, _, lengths = session.texts(texts)
-    return Measured(name, condition, texts, np.array([out is not None for out in changed]), lengths, rankings)
+    return Measured(name, condition, texts, np.array([out is not None for out in changed]), lengths, rankings, leaders)
 
 
 def _query_mask(caption_mask: np.ndarray, owner: np.ndarray, images: int, direction: str) -> np.ndarray:
@@ -85,7 +87,8 @@ def _rows_and_queries(session: Session, probe: Probe, measured: list[Measured]) 
                 eligible=_query_mask(one.eligible, owner, images, direction),
                 affected=_query_mask(affected, owner, images, direction),
             )
-            tables.append(table[list(QUERY_COLUMNS)])
+            table[LEADER] = one.leaders if direction == "t2i" else np.int32(-1)
+            tables.append(table[[*QUERY_COLUMNS, LEADER]])
     queries = pd.concat(tables, ignore_index=True)
     lengths: dict[str, list[np.ndarray]] = {}
     for one in measured:
