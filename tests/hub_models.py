@@ -113,3 +113,25 @@ def write_fgclip2(folder: Path) -> tuple[Any, Any]:
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "evil.py").write_text("import pathlib\npathlib.Path(__file__).with_name('ran').touch()\n")
     return model, more
+
+
+def write_sentence_folder(kind: str, folder: Path, inside: str = "") -> None:
+    """Write a folder as sentence-transformers does around a two-tower model that lies in its subfolder ``inside``."""
+    import json
+
+    write_hub_folder(kind, folder / inside)
+    module = "sentence_transformers.models.CLIPModel" if inside else f"{_ST}.Transformer"
+    more = [{"idx": 1, "name": "1", "path": "1_Normalize", "type": "sentence_transformers.models.Normalize"}]
+    modules = [{"idx": 0, "name": "0", "path": inside, "type": module}, *(more if inside else [])]
+    methods = {n: {"method": f"get_{n}_features", "method_output_name": "pooler_output"} for n in ("text", "image")}
+    settings = {"modality_config": methods, "module_output_name": "sentence_embedding"}
+    prompts = {"prompts": {"query": "an image of ", "passage": ""}, "default_prompt_name": None}
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    if inside:
+        (folder / "1_Normalize").mkdir()
+    else:
+        (folder / "sentence_bert_config.json").write_text(json.dumps(settings))
+
+
+_ST = "sentence_transformers.base.modules.transformer"

@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
         model_option: Annotated[list[str] | None, typer.Option(help="For check: an option, name=value.")] = None,
         revision: Annotated[str | None, typer.Option(help="For check: commit or tag of a hub repository.")] = None,
         trust_remote_code: Annotated[
-            bool, typer.Option("--trust-remote-code", help="For check: run the code of an hf: repository.")
+            bool, typer.Option("--trust-remote-code", help="For check: run the code of an hf: or st: repository.")
         ] = False,
         device: Annotated[str, typer.Option(help="For check: auto, cpu, cuda, mps.")] = "auto",
         precision: Annotated[str, typer.Option(help="For check: fp32, bf16 or fp16.")] = "fp32",
@@ -71,7 +71,7 @@ def register(app: typer.Typer) -> None:
         console = Console()
         Console(width=None if console.is_terminal else 140).print(table)
         print(
-            "also: openclip:NAME/TAG, hf:OWNER/NAME, a path, or module:function; "
+            "also: openclip:NAME/TAG, hf:OWNER/NAME, st:NAME, a path, or module:function; "
             "`clipbias models NAME` shows one in full"
         )
 

@@ -33,7 +33,9 @@ ModelOptions = Annotated[
     list[str] | None, typer.Option(help="An option of the model's family, name=value, e.g. context=77.")
 ]
 Revision = Annotated[str | None, typer.Option(help="Commit or tag of the model's hub repository.")]
-TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run the Python code of an hf: repository.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run the Python code of an hf: or st: repository.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
 Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
 BatchSize = Annotated[

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
         out: Annotated[Path | None, typer.Option(help="Keep the new runs here; default: compare only.")] = None,
         cache: Annotated[bool, typer.Option(help="Use cached embeddings; default: compute all anew.")] = False,
         trust_remote_code: Annotated[
-            bool, typer.Option("--trust-remote-code", help="Run the Python code of an hf: repository.")
+            bool, typer.Option("--trust-remote-code", help="Run the Python code of an hf: or st: repository.")
         ] = False,
         as_json: Annotated[bool, typer.Option("--json", help="JSON output.")] = False,
     ) -> None:

@@ -47,13 +47,13 @@ def load_model(
     Args:
         name: a name that `clipbias models` lists; the path of a checkpoint, whose family is recognised from its keys,
             or of a model folder; a library's model: ``openclip:NAME/TAG``, ``openclip:hf-hub:OWNER/NAME``,
-            ``openclip:local-dir:FOLDER``, ``hf:OWNER/NAME``; or ``module:function``, a function that
+            ``openclip:local-dir:FOLDER``, ``hf:OWNER/NAME``, ``st:NAME``; or ``module:function``, a function that
             returns a model (see `clipbias.models.wrapped.WrappedEncoder`).
         weights: a file to read instead of looking for the named one; preprocessing stays the name's.
         device: "auto" (cuda, then mps, then cpu) or a torch device.
         precision: fp32, bf16 or fp16; on the CPU fp32 or bf16.
         revision: of a repository on the Hugging Face hub: a commit, tag or branch.
-        trust_remote_code: run the Python code of an ``hf:`` repository. Nothing else can ask for it.
+        trust_remote_code: run the Python code of an ``hf:`` or ``st:`` repository. Nothing else can ask for it.
         options: the family's own, such as ``positions="saved"`` for debias or ``context=77`` for fgclip.
 
     Raises:
@@ -77,7 +77,7 @@ def load_model(
         _refuse(given, f"a {prefix}... model", known=_options(loader))
         return loader(name if name in MODELS else label, source, device=where, precision=precision, **given)
     if trust_remote_code:
-        raise UserError(f"{name}: trust_remote_code is for hf: models; nothing of this one is run")
+        raise UserError(f"{name}: trust_remote_code is for hf: and st: models; nothing of this one is run")
     if found is not None and not isinstance(found, ModelEntry):
         _refuse(options | ({"revision": revision} if revision else {}), name)
         return _from_factory(found, name, where, precision)

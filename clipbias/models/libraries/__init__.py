@@ -1,4 +1,4 @@
-"""Models of other libraries: open_clip's and transformers'; one reader and one text tower each.
+"""Models of other libraries: open_clip's, transformers', sentence-transformers'; a reader and a text tower each.
 
 Their folders come from strangers. A configuration file never decides a keyword argument of a library: `folder.py`
 reads it through a list of fields with types and hands on nothing else, and ``trust_remote_code`` is False in every call
@@ -14,11 +14,13 @@ from clipbias.errors import UserError
 LIBRARIES = {
     "openclip:": "clipbias.models.libraries.openclip:load_openclip",
     "hf:": "clipbias.models.libraries.transformers:load_transformers",
+    "st:": "clipbias.models.libraries.sentence:load_sentence",
 }
 """Prefix of a name -> its loader: (name, source, device=, precision=, own options) -> Encoder."""
 
 _FILES = {
     "open_clip_config.json": ("openclip:", "local-dir:"),
+    "modules.json": ("st:", ""),
     "config.json": ("hf:", ""),
 }
 

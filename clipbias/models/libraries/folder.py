@@ -32,14 +32,30 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         UserError: no regular file, too large, or no JSON object.
     """
-    require_file(path, "config")
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not a readable JSON file ({type(error).__name__})") from error
+    content = _json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content
+
+
+def read_list(path: Path, most: int = 16) -> list[dict[str, Any]]:
+    """The JSON list of objects in a configuration file.
+
+    Raises:
+        UserError: as `read_config`, or more than ``most``.
+    """
+    content = _json(path)
+    if not isinstance(content, list) or len(content) > most or not all(isinstance(entry, dict) for entry in content):
+        raise UserError(f"{path}: expected a JSON list of at most {most} objects")
+    return content
+
+
+def _json(path: Path) -> object:
+    require_file(path, "config")
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not a readable JSON file ({type(error).__name__})") from error
 
 
 def checked(fields: type[Known], content: Mapping[str, Any], where: object) -> Known:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json",
             "special_tokens_map.json")  # fmt: skip
 _SAFE = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
+FILES = (*_CONFIGS, *VOCABULARIES, *_SAFE, "pytorch_model.bin")
+"""What of a repository is read."""
 # Towers that are causal, or were trained without a mask on padding (SigLIP); others mask pads.
 _UNMASKED = frozenset({"aimv2", "clip", "groupvit", "metaclip_2", "siglip", "siglip2"})
 # Trained on lower-cased texts; SigLIP's own tokenizer does it and more.
@@ -57,22 +59,52 @@ def load_transformers(
         UserError: it is not available, is refused, or has no such functions.
     """
     folder, commit = _folder(source, revision, trust_remote_code)
+    return read_model(name, folder, device, precision, commit, trust_remote_code, context, lower)
+
+
+def read_model(
+    name: str,
+    folder: Path,
+    device: torch.device,
+    precision: str,
+    commit: str = "",
+    trust_remote_code: bool = False,
+    context: int | str | None = None,
+    lower: bool | str | None = None,
+    prompt: str = "",
+) -> TransformersEncoder:
+    """The encoder of a folder; see `load_transformers`.
+
+    Args:
+        name, device, precision, trust_remote_code, context, lower: as there.
+        folder: holds the model's files.
+        commit: that they are of.
+        prompt: text that is put before every text.
+
+    Raises:
+        UserError: as there.
+    """
     try:
         with quiet():
             parts = read_folder(folder, trust_remote_code, context)
     except ImportError as error:
         raise UserError(f"{name} needs a package that is not here ({error}); pip install 'clipbias[hf]'") from error
     lowered = parts.kind in _LOWER if lower is None else str(lower).lower() in ("true", "1", "yes")
-    tokens = HubTokens(
-        parts.tokenizer, _context(name, parts, parts.options.get("context", context)), str.lower if lowered else None,
-        "lower case" if lowered else "none of its own",
-    )  # fmt: skip
-    options = {"context": str(tokens.context_length), "lower": str(lowered).lower(), **parts.options}
-    if commit:
-        options["revision"] = commit
+    length = _context(name, parts, parts.options.get("context", context))
+    tokens = HubTokens(parts.tokenizer, length, *_cleaning(lowered, prompt))
+    options = {"context": str(length), "lower": str(lowered).lower(), **parts.options}
+    options |= {k: v for k, v in {"prompt": prompt, "revision": commit}.items() if v}
     if trust_remote_code:
         options["remote_code"] = "true"
     return TransformersEncoder(name, parts, tokens, options, device, precision)
+
+
+def _cleaning(lower: bool, prompt: str) -> tuple[Callable[[str], str] | None, str]:
+    """What a text goes through before the tokenizer, and that in words."""
+    if prompt:
+        words = f"{prompt!r} before the text" + (", lower case" if lower else "")
+        return (lambda text: (prompt + text).lower() if lower else prompt + text), words
+    return (str.lower, "lower case") if lower else (None, "none of its own")
 
 
 def _folder(source: str, revision: str | None, code: bool) -> tuple[Path, str]:

@@ -179,8 +179,14 @@ def _image_processor(folder: Path) -> tuple[Any, dict[str, Any]]:
 
     processors: Any = transformers.AutoImageProcessor
     path = folder / "preprocessor_config.json"
+    if not path.is_file() and (folder / "processor_config.json").is_file():
+        # Where newer versions keep everything that a processor has.
+        path = folder / "processor_config.json"
     content = read_config(path)
     without_code(content, path)
+    if isinstance(content.get("image_processor"), dict):
+        content = content["image_processor"]
+        without_code(content, path)
     name = str(content.get("image_processor_type") or content.get("feature_extractor_type") or "")
     name = name.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast")
     if name not in _IMAGE_CLASSES:
