@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+LONGEST = 2000
+
 
 class UserError(Exception):
     """Bad input or wrong use: one clear line saying what, where and what to do.
 
-    The command line prints the message without a traceback and exits with code 2.
+    The command line prints the message without a traceback and exits with code 2. A line of more than `LONGEST`
+    characters, as a damaged file that is quoted gives, is cut.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(
+            "\n".join(line if len(line) <= LONGEST else f"{line[:LONGEST]}…" for line in str(message).split("\n"))
+        )
 
 
 class NotApplicable(UserError):

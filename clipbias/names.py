@@ -1,12 +1,16 @@
-"""Names to what a destination can hold: one function a destination.
+"""Texts of anybody to what a destination can hold: one function a destination.
 
-Models, data sets, probes and conditions are named by files of anybody. No such name becomes a path, or drives a
-terminal, as it is.
+Models, data sets, probes, conditions and captions come from files of anybody. None becomes a path, drives a terminal,
+or is markup where it is shown; what a reader sees is the text itself. `file_name`, `for_terminal`, `for_figure`,
+`for_markdown`, `for_latex`, `for_csv` and `for_json` are all there are; HTML is escaped by `for_html`, and by the
+template engine in the report's page.
 """
 
 from __future__ import annotations
 
 import hashlib
+import html
+import json
 import re
 import unicodedata
 
@@ -57,3 +61,84 @@ _UNPRINTABLE = re.compile(
 def unprintable(text: str) -> bool:
     """Whether a text holds characters that drive a terminal or do not show: controls, directions, halves of pairs."""
     return bool(_UNPRINTABLE.search(text))
+
+
+def for_terminal(text: object) -> str:
+    """One line: white space becomes spaces; controls, escapes, hidden directions and halves of pairs become �."""
+    found = str(text)
+    if found.isascii() and found.isprintable():
+        return found
+    return "".join(map(_shown, found))
+
+
+def _shown(character: str) -> str:
+    if character.isspace():
+        return " "
+    return "�" if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co") else character
+
+
+def for_figure(text: object) -> str:
+    """A label of Matplotlib's: `for_terminal`; no dollar sign starts mathematics, no underscore hides it in legends."""
+    found = for_terminal(text).replace("$", r"\$")
+    return f" {found}" if found.startswith("_") else found
+
+
+# An underscore inside a word is no emphasis, an ampersand before a space no entity.
+_MARKDOWN = re.compile(r"[\\`*\[\]<>|~$]|(?<![^\W_])_|_(?![^\W_])|&(?=[#\w])|(?<=www)\.|:(?=//)", re.IGNORECASE)
+
+
+def for_markdown(text: object) -> str:
+    """A cell or phrase of GitHub's Markdown: no markup, link, image or HTML, and no way out of a cell."""
+    return _MARKDOWN.sub(lambda found: "&lt;" if found[0] == "<" else "\\" + found[0], for_terminal(text))
+
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "�": "?"}
+# Behind a line's end, [ and * would be its arguments; two of < or > are one quotation mark.
+_LATEX |= {character: f"\\{character}" for character in "&%$#_{}"} | {
+    character: f"{{{character}}}" for character in "[]*<>"
+}
+
+
+def for_latex(text: object) -> str:
+    """A cell or phrase of LaTeX: every character stands for itself."""
+    return "".join(_LATEX.get(character, character) for character in for_terminal(text))
+
+
+def for_html(text: object) -> str:
+    """The content of an element, or of an attribute in quotes."""
+    return html.escape(for_terminal(text), quote=True)
+
+
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+_NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?"
+_NUMBERS = re.compile(rf"{_NUMBER}( to {_NUMBER})?", re.ASCII)
+"""A number, or an interval as tables write it: -1.5 to 2.0."""
+
+
+def for_csv(value: object) -> object:
+    """A cell: a text that a spreadsheet would take for a formula gets an apostrophe in front; numbers stay.
+
+    Texts stay whole (line ends are the writer's to quote), but for the controls that would drive a terminal.
+    """
+    if not isinstance(value, str):
+        return value
+    text = "".join(c if c in "\n\t" else "�" if unicodedata.category(c) in ("Cc", "Cs") else c for c in value)
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) and not _NUMBERS.fullmatch(text) else text
+
+
+def from_csv(text: str) -> str:
+    """The text that `for_csv` made this cell of."""
+    return text[1:] if text.startswith("'") and for_csv(text[1:]) == text else text
+
+
+def for_json(value: object, indent: int | None = 1) -> str:
+    """JSON for a terminal or a file: the same value, with what would drive a terminal written as an escape."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return "".join(
+        _escaped(c) if c != "\n" and unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") else c
+        for c in text
+    )
+
+
+def _escaped(character: str) -> str:
+    return json.dumps(character)[1:-1]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from clipbias.errors import UserError
+from clipbias.names import for_figure
 from clipbias.results.folder import Finished, load_runs, place_for
 
 if TYPE_CHECKING:
@@ -113,9 +114,9 @@ class Results(Sequence[Finished]):
             value = 100 * mine["value"]
             low, high = (100 * mine[end].astype(float).fillna(mine["value"]) for end in ("low", "high"))
             error = [(value - low).clip(lower=0), (high - value).clip(lower=0)]
-            label = str(model).replace("$", r"\$")
+            label = for_figure(model)
             axes.errorbar([places[name] for name in mine["at"]], value, error, marker="o", capsize=2, label=label)
-        ticks = [name.replace("$", r"\$") for name in places]
+        ticks = list(map(for_figure, places))
         axes.set_xticks(list(places.values()), ticks, rotation=45 if len(ticks) > 6 else 0)
         axes.set_ylabel(f"{direction.upper()} R@1, %")
         axes.legend()

@@ -166,10 +166,12 @@ def options(
     """Options of every command; they may also stand behind it."""
     import logging
 
+    from clipbias.cli.console import OneLine
+
     logger = logging.getLogger("clipbias")
     if not logger.handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("clipbias: %(message)s"))
+        handler.setFormatter(OneLine("clipbias: %(message)s"))
         logger.addHandler(handler)
         logger.propagate = False
     logger.setLevel(logging.ERROR if quiet else logging.INFO)
@@ -218,7 +220,7 @@ def main() -> None:
     except Exception as error:
         if _debugging():
             raise
-        from clipbias.cli.console import plain
+        from clipbias.cli.console import say
 
         if isinstance(error, (UserError, CheckFailed)):
             message = str(error)
@@ -229,5 +231,5 @@ def main() -> None:
             what = " ".join(f"{type(error).__name__}: {error}".split())
             message = f"unexpected {what}; what was finished is kept, --debug shows where it happened"
         # Names and captions in messages come from files of anybody: nothing in them may drive the terminal.
-        print("\n".join(map(plain, f"clipbias: {message}".split("\n"))), file=sys.stderr)
+        say(f"clipbias: {message}", err=True)
         sys.exit(1 if isinstance(error, CheckFailed) else 2)

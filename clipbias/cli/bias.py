@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from clipbias.cli.console import say
+
 
 def register(group: typer.Typer) -> None:
     """Add the subcommand to `clipbias data`."""
@@ -20,7 +22,7 @@ def register(group: typer.Typer) -> None:
         as_json: Annotated[bool, typer.Option("--json", help="JSON output.")] = False,
     ) -> None:
         """Ask of the captions alone whether the first sentence is a summary; no image is read."""
-        from clipbias.cli.console import plain, print_json
+        from clipbias.cli.console import print_json
         from clipbias.data.bias import summary_findings
         from clipbias.data.loading import load_dataset
         from clipbias.data.sentences import dataset_sentences
@@ -36,7 +38,7 @@ def register(group: typer.Typer) -> None:
         if as_json:
             print_json([{**one._asdict(), "interval": one.interval and one.interval[1:]} for one in found])
             return
-        print(f"{plain(dataset.protocol)}; {found[0].captions:,} captions of three sentences or more")
+        say(f"{dataset.protocol}; {found[0].captions:,} captions of three sentences or more")
         for one in found:
             ends = f" ({one.interval.low:.3f} to {one.interval.high:.3f})" if one.interval else ""
-            print(f"{one.name:18} {one.value:8.3f}{ends}")
+            say(f"{one.name:18} {one.value:8.3f}{ends}")

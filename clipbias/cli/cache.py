@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from clipbias.cli.console import say
+
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
@@ -33,11 +35,11 @@ def register(app: typer.Typer) -> None:
             facts = {"folder": str(cache_folder()), "limit_bytes": store.limit, "indices_bytes": indices}
             print_json({**facts, "features_bytes": dict(sizes)})
             return
-        print(f"{cache_folder()}: {(sum(sizes.values()) + indices) / 1e6:,.1f} MB")
-        print(f"  {indices / 1e6:10,.1f} MB  indices of annotation files")
+        say(f"{cache_folder()}: {(sum(sizes.values()) + indices) / 1e6:,.1f} MB")
+        say(f"  {indices / 1e6:10,.1f} MB  indices of annotation files")
         for space, size in sizes.most_common():
-            print(f"  {size / 1e6:10,.1f} MB  {space}")
-        print(f"features may take {store.limit / 1e9:g} GB (CLIPBIAS_CACHE_GB); the least recently used go first")
+            say(f"  {size / 1e6:10,.1f} MB  {space}")
+        say(f"features may take {store.limit / 1e9:g} GB (CLIPBIAS_CACHE_GB); the least recently used go first")
 
     @group.command()
     def verify() -> None:
@@ -51,10 +53,10 @@ def register(app: typer.Typer) -> None:
             try:
                 read_shard(path)
             except UserError as error:
-                print(error)
+                say(error)
                 path.unlink(missing_ok=True)
                 damaged += 1
-        print(f"{read} files read, {damaged} damaged")
+        say(f"{read} files read, {damaged} damaged")
         if damaged:
             raise CheckFailed(f"{damaged} damaged files were removed; what they held is computed again when needed")
 
@@ -77,4 +79,4 @@ def register(app: typer.Typer) -> None:
             for empty in [*folder.glob("*/"), folder]:
                 with suppress(OSError):  # others' files are in it
                     empty.rmdir()
-        print(f"{cache_folder()}: cleared")
+        say(f"{cache_folder()}: cleared")

@@ -5,24 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from clipbias.names import for_csv, for_json, for_terminal
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON output.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="CSV output.")]
-
-
-def plain(text: str) -> str:
-    """A text from data as one harmless line: control and escape characters become visible marks."""
-    line = " " * (len(text) - len(text.lstrip(" "))) + " ".join(text.split())
-    return "".join("�" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") else c for c in line)
 
 
 def helps() -> bool:
@@ -35,44 +28,76 @@ def quiet() -> bool:
     return helps() or logging.getLogger("clipbias").level >= logging.ERROR
 
 
+def say(text: object = "", end: str = "\n", err: bool = False) -> None:
+    """Print a text; what comes from files of anybody in it drives no terminal. Nothing else in ``cli/`` prints."""
+    lines = "\n".join(map(for_terminal, str(text).split("\n")))
+    print(lines, end=end, flush=True, file=sys.stderr if err else sys.stdout)
+
+
 def note(text: str) -> None:
     """A line beside the results, left out by ``--quiet``."""
     if not quiet():
-        print(plain(text), flush=True)
+        say(text)
 
 
-def wide_console(width: int) -> Console:
-    """A console as wide as the terminal; in a file or a pipe there is no edge to keep to."""
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    title: str = "",
+    right: Collection[str] = (),
+    whole: Collection[str] = (),
+    width: int = 160,
+) -> None:
+    """Print a table.
+
+    Args:
+        columns: the headers.
+        rows: the cells, as many as columns; shown as they are, never as markup.
+        title: above it.
+        right: columns that stand to the right.
+        whole: columns that are not broken over lines.
+        width: in a file or a pipe, where there is no edge to keep to; a terminal has its own.
+    """
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
+    table = Table(title=Text(for_terminal(title)) if title else None, title_justify="left", box=None, padding=(0, 1))
+    for name in columns:
+        table.add_column(Text(for_terminal(name)), justify="right" if name in right else "left", no_wrap=name in whole)
+    for row in rows:
+        table.add_row(*(Text(for_terminal(cell)) for cell in row))
     console = Console()
-    return Console(width=None if console.is_terminal else width)
+    Console(width=None if console.is_terminal else width).print(table)
+
+
+class OneLine(logging.Formatter):
+    """Log records for a terminal, a line each."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter`."""
+        return "\n".join(map(for_terminal, super().format(record).split("\n")))
 
 
 def print_json(value: object) -> None:
     """A value as JSON on stdout."""
-    print(json.dumps(value, ensure_ascii=False, indent=1))
+    print(for_json(value))
 
 
 def print_csv(records: Sequence[Mapping[str, object]]) -> None:
-    """Records of the same keys as CSV on stdout; cells that a spreadsheet would take for a formula are quoted."""
+    """Records of the same keys as CSV on stdout."""
     import csv
-    import sys
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     keys = list(dict.fromkeys(key for record in records for key in record))
     writer.writerow(keys)
     for record in records:
-        writer.writerow([_cell(record.get(key)) for key in keys])
+        writer.writerow([for_csv(_cell(record.get(key))) for key in keys])
 
 
 def _cell(value: object) -> object:
-    if value is None:
-        return ""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str):
-        return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list, tuple)) else value
 
 
@@ -114,7 +139,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     console = Console(stderr=True)
     if quiet() or not console.is_terminal:
         lines = Lines()
-        yield lambda what, done, total: None if quiet() else lines(f"{plain(what)} {done:,}/{total:,}")
+        yield lambda what, done, total: None if quiet() else lines(f"{for_terminal(what)} {done:,}/{total:,}")
         return
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -129,8 +154,8 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         def show(what: str, done: int, total: int) -> None:
             name = what.partition(",")[0]
             if name not in tasks:
-                tasks[name] = progress.add_task(plain(what), total=total)
-            progress.update(tasks[name], description=plain(what), completed=done, total=total or None)
+                tasks[name] = progress.add_task(for_terminal(what), total=total)
+            progress.update(tasks[name], description=for_terminal(what), completed=done, total=total or None)
 
         yield show
 

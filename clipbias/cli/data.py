@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from clipbias.cli import bias
+from clipbias.cli.console import print_table, say
 
 DATA_OPTIONS = ("name", "root", "split", "skip_bad")
 """What `load_dataset` takes beside a reader's options."""
@@ -22,9 +23,6 @@ def register(app: typer.Typer) -> None:
     @group.command("list")
     def list_(as_json: Annotated[bool, typer.Option("--json", help="JSON output.")] = False) -> None:
         """List the data sets that have a name, their licences, and where they are."""
-        from rich.console import Console
-        from rich.table import Table
-
         from clipbias.cli.console import print_json
         from clipbias.data.loading import DATASETS, dataset_spec
         from clipbias.data.roots import DATA_VARIABLE, configured_root
@@ -37,12 +35,9 @@ def register(app: typer.Typer) -> None:
         if as_json:
             print_json(known)
             return
-        table = Table("data set", "what it is", "licence", "here", box=None, padding=(0, 1))
-        for name, facts in known.items():
-            table.add_row(name, *facts.values())
-        console = Console()
-        Console(width=None if console.is_terminal else 200).print(table)
-        print(f"a set is found below the folder that {DATA_VARIABLE} names, or with --root; or give a path as --data")
+        rows = [(name, *facts.values()) for name, facts in known.items()]
+        print_table(("data set", "what it is", "licence", "here"), rows, width=200)
+        say(f"a set is found below the folder that {DATA_VARIABLE} names, or with --root; or give a path as --data")
 
     @group.command()
     def check(
@@ -56,11 +51,7 @@ def register(app: typer.Typer) -> None:
         """Compare what lies on disk with what the protocol used; exit code 1 where it differs."""
         from dataclasses import asdict
 
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table
-
-        from clipbias.cli.console import pairs, plain, print_json, progress_bar
+        from clipbias.cli.console import pairs, print_json, progress_bar
         from clipbias.data.check import check_dataset
         from clipbias.data.loading import DATASETS, dataset_spec, load_dataset
         from clipbias.data.spec import DatasetSpec
@@ -75,14 +66,12 @@ def register(app: typer.Typer) -> None:
             facts = {"protocol": dataset.protocol, "fingerprint": dataset.fingerprint}
             print_json({**facts, "findings": [asdict(one) for one in findings]})
         else:
-            print(f"{plain(dataset.protocol)}; fingerprint {dataset.fingerprint}")
-            table = Table("", "found", "protocol", "", box=None, padding=(0, 1))
+            say(f"{dataset.protocol}; fingerprint {dataset.fingerprint}")
+            rows: list[tuple[str, ...]] = []
             for one in findings:
-                table.add_row(one.what, one.found, one.expected, "ok" if one.fine else "DIFFERS")
-                for example in one.examples:
-                    table.add_row(f"  {escape(plain(example))}", "", "", "")
-            console = Console()
-            Console(width=None if console.is_terminal else 160).print(table)
+                rows.append((one.what, one.found, one.expected, "ok" if one.fine else "DIFFERS"))
+                rows += [(f"  {example}", "", "", "") for example in one.examples]
+            print_table(("", "found", "protocol", ""), rows)
         wrong = [one.what for one in findings if not one.fine]
         if wrong:
             raise CheckFailed(f"{name} is not what the protocol used: {', '.join(wrong)}")
@@ -115,20 +104,20 @@ def register(app: typer.Typer) -> None:
                 raise UserError(f"where should {name} go? Pass a folder with --root, or set {DATA_VARIABLE}")
             root = Path(base) / name
         if files:
-            print(f"{name}: {spec.title}. Licence: {spec.licence}. {spec.homepage}")
+            say(f"{name}: {spec.title}. Licence: {spec.licence}. {spec.homepage}")
         for file in files:
             size = f", {file.bytes:,} bytes" if file.bytes else ""
             if list_only:
-                print(f"{file.url}{size}{', unpacked' if file.unpack else ''}")
+                say(f"{file.url}{size}{', unpacked' if file.unpack else ''}")
                 continue
             assert root is not None
             with progress_bar() as progress:
                 fresh = fetch(file, root.expanduser(), progress)
-            print(f"{file.name}: {'downloaded and checked' if fresh else 'is there already'}")
+            say(f"{file.name}: {'downloaded and checked' if fresh else 'is there already'}")
         if steps:
-            print(steps if not files else f"What is left to do by hand:\n{steps}")
+            say(steps if not files else f"What is left to do by hand:\n{steps}")
         if files and not list_only:
-            print(f"compare it with the protocol: clipbias data check {name} --root {root}")
+            say(f"compare it with the protocol: clipbias data check {name} --root {root}")
 
     @group.command()
     def sentences(
@@ -140,7 +129,7 @@ def register(app: typer.Typer) -> None:
         """How long the captions are: sentences, tokens, what 77 and 248 tokens cut, where the first sentence ends."""
         import numpy as np
 
-        from clipbias.cli.console import pairs, plain
+        from clipbias.cli.console import pairs
         from clipbias.data.loading import load_dataset
         from clipbias.data.sentences import dataset_sentences
         from clipbias.models.tokenizer import clip_token_lists
@@ -149,18 +138,18 @@ def register(app: typer.Typer) -> None:
         split_up = dataset_sentences(dataset)
         tokens = np.array([len(ids) + 2 for ids in clip_token_lists(dataset.captions)])
         first = np.array([len(ids) + 1 for ids in clip_token_lists([s[0] for s in split_up])])
-        print(plain(dataset.protocol))
+        say(dataset.protocol)
         marks = (0, 5, 25, 50, 75, 95, 100)
-        print(f"{'':34}{'mean':>7}" + "".join(f"{f'{m}%':>6}" for m in marks))
+        say(f"{'':34}{'mean':>7}" + "".join(f"{f'{m}%':>6}" for m in marks))
         for label, values in (
             ("sentences a caption", np.array([len(s) for s in split_up])),
             ("CLIP tokens a caption", tokens),
             ("the first sentence ends at token", first),
         ):
-            print(f"{label:34}{values.mean():7.1f}" + "".join(f"{np.percentile(values, m):6.0f}" for m in marks))
+            say(f"{label:34}{values.mean():7.1f}" + "".join(f"{np.percentile(values, m):6.0f}" for m in marks))
         for limit in (77, 248):
-            print(f"{f'captions beyond {limit} tokens':34}{(tokens > limit).mean():7.1%}")
-        print(f"{'captions under 4 sentences':34}{np.mean([len(s) < 4 for s in split_up]):7.1%}")
+            say(f"{f'captions beyond {limit} tokens':34}{(tokens > limit).mean():7.1%}")
+        say(f"{'captions under 4 sentences':34}{np.mean([len(s) < 4 for s in split_up]):7.1%}")
 
     @group.command("pack")
     def pack_(
@@ -185,10 +174,10 @@ def register(app: typer.Typer) -> None:
             raise UserError(f"{model}: its image transform is its own; only models with a stated one can be packed for")
         dataset = load_dataset(name, root=root, split=split, **pairs(option, "--option", DATA_OPTIONS))
         height, width = transform.size
-        print(f"{len(dataset.image_names):,} images, {needed(dataset, height, width) / 1e9:,.2f} GB in {out}")
+        say(f"{len(dataset.image_names):,} images, {needed(dataset, height, width) / 1e9:,.2f} GB in {out}")
         with progress_bar() as progress:
             write_pack(dataset, out, transform.geometry(), transform.resized, height, width, workers or None, progress)
-        print(f"packed: use it with --data {name} --option pack={out}")
+        say(f"packed: use it with --data {name} --option pack={out}")
 
     @group.command()
     def show(
@@ -199,7 +188,6 @@ def register(app: typer.Typer) -> None:
         out: Annotated[Path, typer.Option(help="Where the picture and the caption are written.")] = Path(),
     ) -> None:
         """Write one image and its captions, and print the captions sentence by sentence."""
-        from clipbias.cli.console import plain
         from clipbias.data.loading import load_dataset
         from clipbias.data.sentences import dataset_sentences
         from clipbias.errors import UserError
@@ -220,5 +208,5 @@ def register(app: typer.Typer) -> None:
         sentences = dataset_sentences(dataset)
         for k in mine:
             for number, sentence in enumerate(sentences[k], 1):
-                print(f"{number}. {plain(sentence)}")
-        print(f"written: {out / f'{stem}.png'} and {out / f'{stem}.txt'}")
+                say(f"{number}. {' '.join(sentence.split())}")
+        say(f"written: {out / f'{stem}.png'} and {out / f'{stem}.txt'}")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clipbias.cli.console import say
+
 if TYPE_CHECKING:
     from clipbias.results.record import Row
 
@@ -35,17 +37,17 @@ def register(app: typer.Typer) -> None:
 
         probes = find_probes("paper")
         dataset = load_dataset("scenes")
-        print(f"data: {dataset.protocol}")
+        say(f"data: {dataset.protocol}")
         dataset = with_kept_images(dataset)
         rows: dict[str, list[Row]] = {}
         for name in DEMO_MODELS:
-            print(f"model: {name}", flush=True)
+            say(f"model: {name}")
             with progress_bar() as progress:
                 session = Session(load_model(name, device=device), dataset, progress=progress)
                 rows[name] = [r for p in probes for r in read_rows(run_probe(session, p, results))]
         build_report([results], out)
-        print("\n" + summary(rows))
-        print(f"\nresults: {results}\nreport: {out / 'index.html'}")
+        say("\n" + summary(rows))
+        say(f"\nresults: {results}\nreport: {out / 'index.html'}")
 
 
 def summary(rows: dict[str, list[Row]]) -> str:

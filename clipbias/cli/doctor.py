@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from clipbias.cli.console import AsCsv, AsJson
+from clipbias.cli.console import AsCsv, AsJson, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
         Exit code 1 where something would stop a run: a folder that cannot be written, or a missing package.
         """
-        from clipbias.cli.console import plain, printed
+        from clipbias.cli.console import printed
         from clipbias.errors import CheckFailed
 
         facts = [fact for part in (_versions, _devices, _folders) for fact in part()]
@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
         if not printed(facts, as_json, as_csv):
             for fact in facts:
                 mark = "ok" if fact["ok"] else "--" if fact["optional"] else "NO"
-                print(f"{mark:3} {fact['part']:9} {fact['name']:22} {plain(str(fact['found']))}")
+                say(f"{mark:3} {fact['part']:9} {fact['name']:22} {fact['found']!s}")
         wrong = [str(fact["name"]) for fact in facts if not fact["ok"] and not fact["optional"]]
         if wrong:
             raise CheckFailed(f"this installation will not run: {', '.join(wrong)}")

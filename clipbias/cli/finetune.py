@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clipbias.cli.console import say
+
 if TYPE_CHECKING:
     from clipbias.finetune.ablation import Grid
     from clipbias.finetune.recipe import Recipe
@@ -61,7 +63,7 @@ def _finetune_command(name: str) -> Callable[..., None]:
             )
         if exported is None:
             return  # the first process writes
-        print(f"written: {exported}")
+        say(f"written: {exported}")
         note(f"next: clipbias probe paper --model {exported}")
         if evaluate:
             _compare(base, weights, exported, folder, data)
@@ -74,7 +76,7 @@ def note_recipe(text: str) -> None:
     from clipbias.cli.console import quiet
 
     if not quiet():
-        print(text, end="", flush=True)
+        say(text, end="")
 
 
 def _progress_line(name: str, values: dict[str, float]) -> str:
@@ -101,7 +103,7 @@ def pretrain_nano_command(
         raise UserError(f"--data {data}: a nano model is trained on {' or '.join(BUILT_IN)}")
     chosen = (PRETRAIN_NANO_2 if data == "scenes-2" else PRETRAIN_NANO).override(seed=seed, **pairs(settings, "--set"))
     folder = out or Path("runs") / f"pretrain-nano-seed{seed}"
-    print(chosen.to_toml(), end="")
+    say(chosen.to_toml(), end="")
     with progress_bar() as bar:
         model = pretrain_nano(
             chosen,
@@ -111,7 +113,7 @@ def pretrain_nano_command(
             data=data,
         )
     path = export_run(model, chosen, folder, f"clipbias finetune pretrain-nano --data {data} --seed {seed}", data)
-    print(f"written: {path}")
+    say(f"written: {path}")
 
 
 def export_command(
@@ -124,7 +126,7 @@ def export_command(
     from clipbias.models.loading import load_model
 
     path = write_layout(load_model(model, device="cpu"), to, out)
-    print(f"written: {path}")
+    say(f"written: {path}")
 
 
 def ablation_command(
@@ -205,7 +207,7 @@ def _write_ablation(grid: Grid, runs: Any, protocol: str, target: Path) -> None:
     write_text(target.with_suffix(".csv"), to_csv(tidy))
     write_text(target.with_name(f"{target.stem}-paired.csv"), to_csv(apart))
     write_text(target.with_suffix(".md"), f"{title}\n{protocol}.\n\n{people}")
-    print(f"{title}\n\n{people}\nwritten: {target.with_suffix('.csv')}, {target.with_suffix('.md')}")
+    say(f"{title}\n\n{people}\nwritten: {target.with_suffix('.csv')}, {target.with_suffix('.md')}")
 
 
 def _compare(base: str, weights: Path | None, exported: Path, folder: Path, data: str) -> None:
@@ -221,11 +223,11 @@ def _compare(base: str, weights: Path | None, exported: Path, folder: Path, data
     from clipbias.results.folder import read_run
 
     dataset = load_dataset(data if data in BUILT_IN else default_dataset_name())
-    print(f"\nbefore ({base}) and after ({exported}), R@1 in percent, on {dataset.protocol}")
+    say(f"\nbefore ({base}) and after ({exported}), R@1 in percent, on {dataset.protocol}")
     runs = []
     for stage, encoder in (("before", load_model(base, weights=weights)), ("after", load_model(str(exported)))):
         with progress_bar() as progress:
             session = Session(encoder, dataset, progress=progress)
             runs.append([run_probe(session, p, folder / "probes" / stage) for p in find_probes("paper")])
     for before, after in zip(*runs, strict=True):
-        print(comparison_text(read_run(before), read_run(after), compare_runs(before, after)))
+        say(comparison_text(read_run(before), read_run(after), compare_runs(before, after)))

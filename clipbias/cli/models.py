@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clipbias.cli.console import print_table, say
+
 if TYPE_CHECKING:
     from clipbias.models.encoder import Encoder
     from clipbias.models.entry import ModelEntry
@@ -46,9 +48,6 @@ def register(app: typer.Typer) -> None:
                 load_model(model, weights, device, precision, trust_remote_code=trust_remote_code, **settings), as_json
             )
             return
-        from rich.console import Console
-        from rich.table import Table
-
         from clipbias.cli.console import print_json
         from clipbias.models.catalogue import MODELS
         from clipbias.models.entry import PACKAGED
@@ -59,18 +58,15 @@ def register(app: typer.Typer) -> None:
             return
         if name:
             for key, value in chosen[name].items():
-                print(f"{key + ':':18} {value}")
+                say(f"{key + ':':18} {value}")
             card = PACKAGED / f"{name}.md"
             if card.is_file():
-                print("\n" + card.read_text("utf-8"))
+                say("\n" + card.read_text("utf-8"))
             return
-        table = Table("model", "family", "backbone", "context", "dim", "here", "weights from", box=None, padding=(0, 1))
-        for n, facts in chosen.items():
-            keys = ("family", "backbone", "context length", "embedding size", "here", "source")
-            table.add_row(n, *(str(facts[key]) for key in keys))
-        console = Console()
-        Console(width=None if console.is_terminal else 140).print(table)
-        print(
+        keys = ("family", "backbone", "context length", "embedding size", "here", "source")
+        columns = ("model", "family", "backbone", "context", "dim", "here", "weights from")
+        print_table(columns, [(n, *(facts[key] for key in keys)) for n, facts in chosen.items()], width=140)
+        say(
             "also: openclip:NAME/TAG, hf:OWNER/NAME, st:NAME, a path, or module:function; "
             "`clipbias models NAME` shows one in full"
         )
@@ -84,19 +80,19 @@ def _check(encoder: Encoder, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from clipbias.cli.console import plain, print_json
+    from clipbias.cli.console import print_json
     from clipbias.models.check import check_model, describe, require_checked
 
     head = describe(encoder)
     if not as_json:
         for key, value in head.items():
-            print(f"{key + ':':22} {plain(value)}")
-        print()
+            say(f"{key + ':':22} {value}")
+        say()
     findings = []
     for finding in check_model(encoder):
         findings.append(finding)
         if not as_json:
-            print(f"{finding.verdict:14} {finding.check}: {plain(finding.measured)}")
+            say(f"{finding.verdict:14} {finding.check}: {finding.measured}")
     if as_json:
         print_json({**head, "checks": [asdict(finding) for finding in findings]})
     require_checked(findings)

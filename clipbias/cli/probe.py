@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from clipbias.cli import options
-from clipbias.cli.console import AsCsv, AsJson
+from clipbias.cli.console import AsCsv, AsJson, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,7 +107,7 @@ def _list(output: Output) -> None:
     ]
     if not printed(records, output.as_json, output.as_csv):
         for p in listed:
-            print(f"{p.name:20} {p.title}")
+            say(f"{p.name:20} {p.title}")
 
 
 def _with_lines(given: list[str] | None, path: Path | None) -> list[str]:
@@ -208,7 +207,7 @@ def _run(sweep: Sweep, output: Output) -> None:
     Raises:
         CheckFailed: something failed and the sweep went on without it.
     """
-    from clipbias.cli.console import helps, note, plain, printed, quiet
+    from clipbias.cli.console import helps, note, printed, quiet
     from clipbias.errors import CheckFailed
     from clipbias.probe.plan import cost
     from clipbias.probe.sweep import run_sweep
@@ -223,7 +222,7 @@ def _run(sweep: Sweep, output: Output) -> None:
                 failed += [one] if one.failed else []
                 what = " ".join(part for part in (one.model, one.data, one.probe) if part)
                 verb = f"failed {what}" if one.failed else f"skipped {one.probe}"
-                print(plain(f"{verb}: {one.problem}"), file=sys.stderr, flush=True)
+                say(f"{verb}: {one.problem}", err=True)
             elif output.machine:
                 records += _records(one)
             else:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clipbias.cli.console import print_table, say
+
 if TYPE_CHECKING:
     from clipbias.results.published import Published
 
@@ -38,9 +40,9 @@ def register(app: typer.Typer) -> None:
         if as_json:
             print_json([asdict(n) for n in numbers])
         elif as_csv:
-            print(csv_text(numbers), end="")
+            say(csv_text(numbers), end="")
         elif markdown:
-            print(page(numbers), end="")
+            say(page(numbers), end="")
         else:
             _print(numbers, conflicts(numbers))
 
@@ -49,40 +51,27 @@ def _print(numbers: list[Published], differing: list[list[Published]]) -> None:
     """R@1 on whole captions as a table a data set; then every other number; then what differs."""
     from itertools import groupby
 
-    from rich.console import Console
-    from rich.table import Table
-
     from clipbias.data.loading import not_comparable
     from clipbias.results.published import lines
 
-    console = Console()
-    width = console.width if console.is_terminal else 200
-    console = Console(width=width, markup=False, highlight=False, emoji=False)
     for data, group in groupby(lines(numbers), key=lambda line: line[0]):
-        table = Table(title=f"{data}, R@1 %", title_justify="left", box=None, padding=(0, 1), pad_edge=False)
-        for column in ("model", "backbone"):
-            table.add_column(column, no_wrap=True)
-        for column in ("T2I", "I2T"):
-            table.add_column(column, justify="right", no_wrap=True)
-        for column in ("protocol", "source", "ran by"):
-            table.add_column(column)
-        for line in group:
-            table.add_row(*line[1:])
-        console.print(table)
+        columns = ("model", "backbone", "T2I", "I2T", "protocol", "source", "ran by")
+        rows = [line[1:] for line in group]
+        print_table(columns, rows, f"{data}, R@1 %", right=("T2I", "I2T"), whole=columns[:4], width=200)
         if others := not_comparable(data):
-            console.print(f"not comparable with numbers on {', '.join(others)}")
-        console.print()
+            say(f"not comparable with numbers on {', '.join(others)}")
+        say()
     others = [n for n in numbers if (n.metric, n.condition) != ("recall@1", "") or not n.direction]
     if others:
-        console.print("other measures")
+        say("other measures")
     for n in others:
         what = ", ".join(part for part in (n.direction.upper(), n.metric, n.condition) if part)
-        console.print(f"  {n.registered or n.model} {n.backbone} {n.dataset}: {what} {n.shown}  [{n.cited}]")
+        say(f"  {n.registered or n.model} {n.backbone} {n.dataset}: {what} {n.shown}  [{n.cited}]")
     if differing:
-        console.print("\nsources that differ on the same weights")
+        say("\nsources that differ on the same weights")
     for same in differing:
         n = same[0]
         what = ", ".join(part for part in (n.direction.upper(), n.metric, n.condition) if part)
-        console.print(f"  {n.registered or n.model} {n.backbone}, {n.dataset}, {what}")
+        say(f"  {n.registered or n.model} {n.backbone}, {n.dataset}, {what}")
         for n in same:
-            console.print(f"    {n.shown:>8}  {n.protocol}  [{n.cited}; {n.ran_by}]{' ' + n.note if n.note else ''}")
+            say(f"    {n.shown:>8}  {n.protocol}  [{n.cited}; {n.ran_by}]{' ' + n.note if n.note else ''}")

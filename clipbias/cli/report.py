@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from clipbias.cli.console import print_table, say
+
 
 def register(app: typer.Typer) -> None:
     """Add the subcommands."""
@@ -23,10 +25,10 @@ def register(app: typer.Typer) -> None:
 
         drawn = build_report(results or [Path("results")], out, order or [], examples)
         for figure in drawn:
-            print(f"{out / figure.stem}.png, .svg, .pdf, .csv")
-        print(f"{out / 'cards.md'}, .csv")
-        print(f"{out / 'leaderboard.md'}, .csv, .tex\n{out / 'index.html'}")
-        print(f"next: open {out / 'index.html'} in a browser, or `clipbias compare MODEL MODEL` for a paired test")
+            say(f"{out / figure.stem}.png, .svg, .pdf, .csv")
+        say(f"{out / 'cards.md'}, .csv")
+        say(f"{out / 'leaderboard.md'}, .csv, .tex\n{out / 'index.html'}")
+        say(f"next: open {out / 'index.html'} in a browser, or `clipbias compare MODEL MODEL` for a paired test")
 
     @app.command()
     def card(
@@ -43,11 +45,11 @@ def register(app: typer.Typer) -> None:
             print_json(table.astype(object).where(table.notna(), None).to_dict("records"))
             return
         for data, part in wide_cards(table).groupby("data"):
-            print(f"{data}")
+            say(f"{data}")
             for line in part.to_dict("records"):
-                print(f"  {line['model']}")
+                say(f"  {line['model']}")
                 for name, probe in SCALARS.items():
-                    print(f"    {name:24} {line[name] or f'not measured: run the probe {probe}'}")
+                    say(f"    {name:24} {line[name] or f'not measured: run the probe {probe}'}")
 
     @app.command()
     def leaderboard(
@@ -57,9 +59,6 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Print the leaderboard of results, or the one that ships with clipbias and the published numbers."""
         import pandas as pd
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table
 
         from clipbias.report.load import all_rows
         from clipbias.report.tables import leaderboard as make_leaderboard
@@ -70,13 +69,8 @@ def register(app: typer.Typer) -> None:
         from clipbias.shipped import shipped
 
         def show(title: str, board: pd.DataFrame) -> None:
-            table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
-            for column in map(str, board.columns):
-                table.add_column(column, no_wrap=column in ("data", "dataset", "model"))
-            for row in board.itertuples(index=False):
-                table.add_row(*(escape(str(cell)) for cell in row))
-            console = Console()
-            Console(width=None if console.is_terminal else 200).print(table)
+            columns, rows = list(map(str, board.columns)), board.itertuples(index=False)
+            print_table(columns, rows, title, whole=("data", "dataset", "model"), width=200)
 
         if results:
             runs = load_runs(results)
@@ -122,8 +116,8 @@ def register(app: typer.Typer) -> None:
             )
             return
         for one, two in run_pairs(first, second, results):
-            print(comparison_text(read_run(one), read_run(two), compare_runs(one, two, within)))
+            say(comparison_text(read_run(one), read_run(two), compare_runs(one, two, within)))
             if queries:
                 for line in changed_queries(one, two).head(queries).itertuples():
                     ranks = f"rank {line.rank_a:g} -> {line.rank_b:g}"
-                    print(f"    {line.condition:11} {line.direction.upper()} query {line.query}: {ranks}")
+                    say(f"    {line.condition:11} {line.direction.upper()} query {line.query}: {ranks}")

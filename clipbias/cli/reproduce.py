@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clipbias.cli.console import say
+
 if TYPE_CHECKING:
     from clipbias.rerun.reproduce import Compared
     from clipbias.rerun.rerun import Sessions
@@ -65,11 +67,11 @@ def _one(asked: Settings, sessions: Sessions, out: Path, causes: bool) -> list[s
     _print(f"{asked.model} on {asked.data}", found)
     left = missed(found)
     if left and causes:
-        print("the usual causes, in order:")
+        say("the usual causes, in order:")
         for tried in try_causes(asked, left, lambda: sessions, out):
-            print(f"  {tried.cause}: {tried.said}")
+            say(f"  {tried.cause}: {tried.said}")
             for c in tried.compared:
-                print(f"    {_line(c)}")
+                say(f"    {_line(c)}")
     whole = sorted({c.number.direction.upper() for c in left})
     changes = [c.number.condition for c in found if c.number.condition and not c.inside]
     return [f"{asked.model} {asked.data} {what}" for what in [*whole, *changes]]
@@ -92,27 +94,26 @@ def _paper(sessions: Sessions, device: str, precision: str, out: Path) -> list[s
             run_probe(sessions.of(asked), probe, out, settings=asked.changed(probe=probe.name))
         failed += _one(asked, sessions, out, causes=bool(ready))
     if not ready:
-        print("\nof the paper's own models and data nothing is here; the models that ship stood in for them")
+        say("\nof the paper's own models and data nothing is here; the models that ship stood in for them")
     left = [n for n in plan if n.missing]
-    print(f"\n{len(plan) - len(left)} of {len(plan)} pairs of model and data of the paper can be run here")
+    say(f"\n{len(plan) - len(left)} of {len(plan)} pairs of model and data of the paper can be run here")
     for n in left:
-        print(f"  {n.model} on {n.data}: missing {'; '.join(n.missing)}. Cost: {n.cost}")
-    print(f"\nfigures and tables: clipbias report --results {out}")
+        say(f"  {n.model} on {n.data}: missing {'; '.join(n.missing)}. Cost: {n.cost}")
+    say(f"\nfigures and tables: clipbias report --results {out}")
     return failed
 
 
 def _print(title: str, found: Sequence[Compared]) -> None:
-    print(f"\n{title}: R@1 in percent, changes in points")
+    say(f"\n{title}: R@1 in percent, changes in points")
     for c in found:
-        print(f"  {_line(c)}")
+        say(f"  {_line(c)}")
 
 
 def _line(c: Compared) -> str:
-    from clipbias.cli.console import plain
 
     n = c.number
     what = f"{n.direction.upper()} {n.condition or 'whole captions'}"
-    return plain(
+    return (
         f"{what}: published {n.value:.1f}, measured {c.measured:.1f} ({c.low:.1f} to {c.high:.1f}), "
         f"difference {c.difference:+.1f}, {'inside' if c.inside else 'outside'}; {n.protocol}; {n.cited}"
     )

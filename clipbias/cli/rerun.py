@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from clipbias.cli.console import say
+
 
 def register(app: typer.Typer) -> None:
     """Add the subcommand."""
@@ -26,7 +28,7 @@ def register(app: typer.Typer) -> None:
         as_json: Annotated[bool, typer.Option("--json", help="JSON output.")] = False,
     ) -> None:
         """Run finished runs again and compare: same fingerprints and rows, or what differs (exit code 1)."""
-        from clipbias.cli.console import plain, print_json, progress_bar
+        from clipbias.cli.console import print_json, progress_bar
         from clipbias.errors import CheckFailed, UserError
         from clipbias.probe.store import open_store
         from clipbias.rerun.rerun import Sessions, as_record
@@ -43,11 +45,11 @@ def register(app: typer.Typer) -> None:
             for folder in found:
                 results.append(run_again(folder, sessions, changes, out, tolerance))
                 if not as_json:
-                    print(plain(f"{folder}: {results[-1].verdict}"), flush=True)
+                    say(f"{folder}: {results[-1].verdict}")
                     for line in results[-1].differences:
-                        print(plain(f"  {line}"))
+                        say(f"  {line}")
                     for line in results[-1].notes:
-                        print(plain(f"  note: {line}"))
+                        say(f"  note: {line}")
         if as_json:
             print_json([as_record(one) for one in results])
         failed = sum(bool(one.differences) for one in results)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clipbias.cli.console import say
+
 if TYPE_CHECKING:
     from clipbias.rerun.check import Checked
 
@@ -22,7 +24,7 @@ def register(app: typer.Typer) -> None:
     @group.command("list")
     def list_(folders: _Folders = None, as_json: _Json = False) -> None:
         """List the finished runs: model, data, probe, when, and the folder."""
-        from clipbias.cli.console import plain, print_json
+        from clipbias.cli.console import print_json
         from clipbias.results.folder import load_runs
 
         runs = load_runs(folders or [Path("results")])
@@ -44,14 +46,14 @@ def register(app: typer.Typer) -> None:
             return
         for one in runs:
             run = one.run
-            print(plain(f"{run.model:24} {run.data:16} {run.probe:16} {run.created[:16]}  {one.folder}"))
+            say(f"{run.model:24} {run.data:16} {run.probe:16} {run.created[:16]}  {one.folder}")
 
     @group.command()
     def show(folder: Annotated[Path, typer.Argument(help="A run folder.")], as_json: _Json = False) -> None:
         """Show what a run was, how to run it again, and its headline rows."""
         from dataclasses import asdict
 
-        from clipbias.cli.console import plain, print_json
+        from clipbias.cli.console import print_json
         from clipbias.cli.tables import print_rows
         from clipbias.results.folder import read_rows, read_run
 
@@ -66,7 +68,7 @@ def register(app: typer.Typer) -> None:
             ("when", f"{run.created}, {run.seconds} s, clipbias {run.versions.get('clipbias', '?')}"),
             ("again", run.command),
         ):
-            print(plain(f"{name:9} {value}"))
+            say(f"{name:9} {value}")
         if rows:
             print_rows(run.model, rows)
 
@@ -116,7 +118,7 @@ def register(app: typer.Typer) -> None:
         if faults:
             raise CheckFailed(f"{faults} of {len(runs)} run folders have faults; no leaderboard was made")
         for path in write_boards(runs, out, name):
-            print(path)
+            say(path)
 
     @group.command()
     def rm(
@@ -131,7 +133,7 @@ def register(app: typer.Typer) -> None:
         if not found:
             raise UserError("no finished run there; a run folder holds run.json")
         for folder in found:
-            print(folder)
+            say(folder)
         if not yes and not typer.confirm(f"remove {len(found)} runs?"):
             return
         for folder in found:
@@ -140,14 +142,13 @@ def register(app: typer.Typer) -> None:
 
 def _print_check(one: Checked) -> None:
     """One folder's faults, notes and distances."""
-    from clipbias.cli.console import plain
 
-    print(plain(f"{one.folder}: {f'{len(one.faults)} faults' if one.faults else 'no fault found'}"), flush=True)
+    say(f"{one.folder}: {f'{len(one.faults)} faults' if one.faults else 'no fault found'}")
     for line in one.faults:
-        print(plain(f"  fault: {line}"))
+        say(f"  fault: {line}")
     for line in one.notes:
-        print(plain(f"  not checked: {line}"))
+        say(f"  not checked: {line}")
     for d in one.distances:
         measured = f"{d.direction.upper()} R@1 {d.measured:.1f} ({d.low:.1f} to {d.high:.1f})"
         verdict = f"{d.measured - d.published:+.1f}, {'inside' if d.inside else 'outside'} the interval"
-        print(plain(f"  {measured}; published {d.published:.1f} ({verdict}): {d.protocol}; {d.source}"))
+        say(f"  {measured}; published {d.published:.1f} ({verdict}): {d.protocol}; {d.source}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from clipbias.cli.console import say
+
 
 def register(app: typer.Typer) -> None:
     """Add the subcommand."""
@@ -16,10 +18,10 @@ def register(app: typer.Typer) -> None:
 
         checks = run_selftest()
         for check in checks:
-            print(f"{'ok  ' if check.passed else 'FAIL'} {check.what}: {check.found}")
+            say(f"{'ok  ' if check.passed else 'FAIL'} {check.what}: {check.found}")
         failed = sum(not check.passed for check in checks)
         if failed:
             raise CheckFailed(
                 f"{failed} of {len(checks)} checks failed: the numbers of this installation cannot be trusted"
             )
-        print(f"{len(checks)} checks passed")
+        say(f"{len(checks)} checks passed")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
+
+from clipbias.cli.console import print_table, say
 
 if TYPE_CHECKING:
     from clipbias.results.record import Row
@@ -15,9 +18,6 @@ def print_rows(model: str, rows: list[Row]) -> None:
 
     Columns that would say the same on every line (all captions eligible, none cut) are left out.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     if not any(row.direction for row in rows):
         _print_means(model, rows)
         return
@@ -26,13 +26,9 @@ def print_rows(model: str, rows: list[Row]) -> None:
     some_left_out = any(everything[row.condition, row.direction].n != row.n for row in headline)
     some_cut = any(row.truncated for row in headline)
     n = "" if some_left_out or not headline else f", n {headline[0].n}"
-    table = Table(title=f"{rows[0].probe}: {model}{n}", title_justify="left", box=None, padding=(0, 1), pad_edge=False)
-    for column in ("condition", "dir"):
-        table.add_column(column, no_wrap=True)
     columns = ["R@1 % (95%)", "change, points (95%)", "p (Holm)"]
     columns += ["n", "R@1 all"] * some_left_out + ["cut", "lost"] * some_cut
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
+    table = []
     for row in headline:
         cells = [row.condition, row.direction.upper(), _share(row.value, row.low, row.high)]
         cells += [_change(row), "" if row.p_holm is None else f"{row.p_holm:.2g}"]
@@ -40,14 +36,13 @@ def print_rows(model: str, rows: list[Row]) -> None:
             cells += [str(row.n), f"{100 * everything[row.condition, row.direction].value:.1f}"]
         if some_cut:
             cells += [f"{row.truncated:.0%}", f"{row.tokens_lost:.1f}"] if row.truncated else ["", ""]
-        table.add_row(*cells)
-    console = Console()
-    # In a file or a pipe there is no edge to keep to.
-    Console(width=None if console.is_terminal else 120).print(table)
-    if console.is_terminal and len(headline) > 2:
+        table.append(cells)
+    everywhere = ("condition", "dir", *columns)
+    print_table(everywhere, table, f"{rows[0].probe}: {model}{n}", right=columns, whole=everywhere, width=120)
+    if sys.stdout.isatty() and len(headline) > 2:
         _print_chart(headline)
     if some_cut:
-        print("cut: captions longer than the model's context; lost: tokens cut per caption, on average")
+        say("cut: captions longer than the model's context; lost: tokens cut per caption, on average")
 
 
 def _print_chart(headline: list[Row]) -> None:
@@ -55,10 +50,10 @@ def _print_chart(headline: list[Row]) -> None:
     width = max(len(row.condition) for row in headline)
     top = max(row.value for row in headline) or 1.0
     for direction in dict.fromkeys(row.direction for row in headline):
-        print(f"{direction.upper()} R@1")
+        say(f"{direction.upper()} R@1")
         for row in headline:
             if row.direction == direction:
-                print(f"  {row.condition:{width}} {bar(row.value / top, 40)} {100 * row.value:.1f}")
+                say(f"  {row.condition:{width}} {bar(row.value / top, 40)} {100 * row.value:.1f}")
 
 
 def bar(share: float, width: int) -> str:
@@ -71,7 +66,7 @@ def _print_means(model: str, rows: list[Row]) -> None:
     """Rows without a direction: curves as one line each, single numbers as one line each."""
     from itertools import groupby
 
-    print(f"{rows[0].probe}: {model}, n {rows[0].n}")
+    say(f"{rows[0].probe}: {model}, n {rows[0].n}")
     for (condition, metric), part in groupby(rows, key=lambda row: (row.condition, row.metric)):
         line = list(part)
         if "-head-" in condition:
@@ -79,10 +74,10 @@ def _print_means(model: str, rows: list[Row]) -> None:
         if len(line) == 1:
             low, high = line[0].low, line[0].high
             ends = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
-            print(f"  {condition:10} {metric:26} {line[0].value:8.3f}{ends}")
+            say(f"  {condition:10} {metric:26} {line[0].value:8.3f}{ends}")
         else:
             shown = " ".join(f"{row.value:.3f}" for row in line[:12])
-            print(f"  {condition:10} {metric:26} {shown}{' ...' if len(line) > 12 else ''}")
+            say(f"  {condition:10} {metric:26} {shown}{' ...' if len(line) > 12 else ''}")
 
 
 def _share(value: float, low: float | None, high: float | None) -> str:

@@ -36,11 +36,12 @@ class Item:
     def _repr_html_(self) -> str:
         """Image and captions."""
         from base64 import b64encode
-        from html import escape
+
+        from clipbias.names import for_html
 
         picture = b64encode(self._repr_png_()).decode()
-        lines = "".join(f"<p>{escape(caption)}</p>" for caption in self.captions)
-        return f'<img alt="{escape(self.name)}" src="data:image/png;base64,{picture}">{lines}'
+        lines = "".join(f"<p>{for_html(caption)}</p>" for caption in self.captions)
+        return f'<img alt="{for_html(self.name)}" src="data:image/png;base64,{picture}">{lines}'
 
 
 @dataclass(frozen=True, repr=False)

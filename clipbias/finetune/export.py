@@ -22,6 +22,7 @@ from clipbias.models.layouts import State, compact_tokens, custom_to_openai, sha
 from clipbias.models.libraries.openclip_config import CONFIG
 from clipbias.models.libraries.tokens import HubTokens
 from clipbias.models.preprocessing import CLIP_MEAN, CLIP_STD
+from clipbias.names import for_markdown, for_terminal
 from clipbias.provenance import source_state, versions
 
 if TYPE_CHECKING:
@@ -145,9 +146,9 @@ def export(model: TrainModel, path: Path, card: str, half: bool = False, compact
 
 def model_card(title: str, made_by: str, recipe: str, facts: dict[str, str]) -> str:
     """A model card: what it is, the command that makes it again, its recipe, and facts about the run."""
-    lines = [f"# {title}", "", "Made by", "", f"    {made_by}", ""]
-    lines += [f"- {name}: {value}" for name, value in facts.items()]
-    lines += ["", "Recipe", "", *(f"    {line}" for line in recipe.splitlines()), ""]
+    lines = [f"# {for_markdown(title)}", "", "Made by", "", f"    {for_terminal(made_by)}", ""]
+    lines += [f"- {name}: {for_markdown(value)}" for name, value in facts.items()]
+    lines += ["", "Recipe", "", *(f"    {for_terminal(line)}" for line in recipe.splitlines()), ""]
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from clipbias.names import for_figure
 from clipbias.report.style import COLUMN, figure_style, model_styles
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def curve_figure(
         for model, part in table.groupby("model"):
             style = styles[str(model)]
             drawn: dict[str, Any] = {k: v for k, v in style.items() if marks or k != "marker"}
-            axes.plot(part["x"], part["value"], label=str(model), markersize=3.5, linewidth=1.2, **drawn)
+            axes.plot(part["x"], part["value"], label=for_figure(model), markersize=3.5, linewidth=1.2, **drawn)
             axes.fill_between(part["x"], part["low"], part["high"], color=style["color"], alpha=0.15, linewidth=0)
         if "cut" in table:
             cut = table[table["cut"] >= 50]
@@ -112,8 +113,8 @@ def curve_figure(
                       label="cut off by the context", zorder=3)  # fmt: skip
         if level is not None:
             axes.axhline(level, color="black", linewidth=0.6, linestyle=":")
-        axes.set_xlabel(x)
-        axes.set_ylabel(y)
+        axes.set_xlabel(for_figure(x))
+        axes.set_ylabel(for_figure(y))
         axes.set_ylim(bottom=0)
         if marks:
             axes.set_xticks(sorted(table["x"].unique()))
@@ -154,7 +155,7 @@ def bars_figure(
                 place,
                 part[value],
                 width,
-                label=condition,
+                label=for_figure(condition),
                 color=colours[number],
                 **{error: errors},
                 error_kw={"linewidth": 0.7},
@@ -165,12 +166,12 @@ def bars_figure(
                 named = "published" if number == len(conditions) - 1 and len(published) else None
                 axes.plot(*at, "D", markerfacecolor="none", markeredgecolor="black", markersize=4, label=named)
         if horizontal:
-            axes.set_yticks(np.arange(len(present)), present)
+            axes.set_yticks(np.arange(len(present)), list(map(for_figure, present)))
             axes.invert_yaxis()
-            axes.set_xlabel(label)
+            axes.set_xlabel(for_figure(label))
         else:
-            axes.set_xticks(np.arange(len(present)), present, rotation=15, ha="right")
-            axes.set_ylabel(label)
+            axes.set_xticks(np.arange(len(present)), list(map(for_figure, present)), rotation=15, ha="right")
+            axes.set_ylabel(for_figure(label))
         (axes.axvline if horizontal else axes.axhline)(0, color="black", linewidth=0.6)
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     return figure
@@ -204,16 +205,16 @@ def panels_figure(
             mine = table[table[panel] == layer]
             for model, part in mine.groupby("model"):
                 style = {k: v for k, v in styles[str(model)].items() if k != "marker"}
-                axes.plot(part["x"], part["value"], label=str(model), linewidth=1.2, **style)
+                axes.plot(part["x"], part["value"], label=for_figure(model), linewidth=1.2, **style)
                 axes.fill_between(part["x"], part["low"], part["high"], color=style["color"], alpha=0.15, linewidth=0)
             if "tokens" in mine:
                 shares = mine.groupby("x")["tokens"].mean()
                 axes.plot(shares.index, shares, ":", color="black", linewidth=0.9, label="share of tokens")
-            axes.set_title(title.format(layer), fontsize="small")
+            axes.set_title(for_figure(title.format(layer)), fontsize="small")
             axes.set_xticks(ticks)
         grid[0, 0].set_ylim(bottom=0)  # shared; once all is drawn, as it fixes the top as well
-        figure.supxlabel(x, fontsize="medium")
-        figure.supylabel(label, fontsize="medium")
+        figure.supxlabel(for_figure(x), fontsize="medium")
+        figure.supylabel(for_figure(label), fontsize="medium")
         handles: dict[str, Artist] = {}
         for axes in grid.flat:
             handles.update({name: line for line, name in zip(*axes.get_legend_handles_labels(), strict=True)})
@@ -248,8 +249,8 @@ def ablation_figure(table: pd.DataFrame) -> Figure:
                 values = part.loc[recipe, "values"]
                 axes.plot([place] * len(values), values, "o", color=colour, alpha=0.5, markersize=3.5, linewidth=0)
                 axes.hlines(part.loc[recipe, "mean"], place - 0.3, place + 0.3, color="black", linewidth=1.2)
-            axes.set_title(measure.replace(", ", ",\n"), fontsize="small")
-            axes.set_xticks(range(len(recipes)), recipes, rotation=60, ha="right")
+            axes.set_title(",\n".join(map(for_figure, measure.split(", "))), fontsize="small")
+            axes.set_xticks(range(len(recipes)), list(map(for_figure, recipes)), rotation=60, ha="right")
             axes.set_xlim(-0.6, len(recipes) - 0.4)
         figure.tight_layout()
     return figure

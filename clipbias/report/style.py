@@ -83,7 +83,6 @@ def figure_style() -> Iterator[None]:
         mpl.rc_context(
             {
                 "backend": "agg",
-                "text.parse_math": False,  # names with dollar signs are names
                 "text.usetex": False,
                 "figure.dpi": 200,
                 "font.size": 8,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from clipbias.names import for_csv, for_latex, for_markdown
+
 _METRICS = ("recall@1", "recall@5", "recall@10")
 
 
@@ -66,42 +68,29 @@ def leaderboard(
 
 
 def to_markdown(table: pd.DataFrame) -> str:
-    """A GitHub table; cells from data cannot break out of theirs."""
-
-    def cell(value: object) -> str:
-        text = "" if pd.isna(value) else str(value)
-        return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-
-    lines = ["| " + " | ".join(map(cell, table.columns)) + " |", "|" + "---|" * len(table.columns)]
-    lines += ["| " + " | ".join(map(cell, row)) + " |" for row in table.itertuples(index=False)]
-    return "\n".join(lines) + "\n"
+    """A GitHub table; see `clipbias.names.for_markdown`."""
+    cells = [list(map(for_markdown, row)) for row in _lines(table)]
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    return "\n".join([lines[0], "|" + "---|" * len(table.columns), *lines[1:]]) + "\n"
 
 
 def to_latex(table: pd.DataFrame) -> str:
-    """A booktabs table; cells are escaped."""
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    special |= {c: f"\\{c}" for c in "&%$#_{}"}
-
-    def cell(value: object) -> str:
-        text = "" if pd.isna(value) else str(value)
-        return "".join(special.get(c, c) for c in " ".join(text.split()))
-
+    """A booktabs table; see `clipbias.names.for_latex`."""
     numbers = [all(_is_number(str(v)) or not str(v) for v in table[c]) for c in table.columns]
-    lines = [rf"\begin{{tabular}}{{{''.join('r' if n else 'l' for n in numbers)}}}", r"\toprule"]
-    lines += [" & ".join(map(cell, table.columns)) + r" \\", r"\midrule"]
-    lines += [" & ".join(map(cell, row)) + r" \\" for row in table.itertuples(index=False)]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    head, *rows = (" & ".join(map(for_latex, row)) + r" \\" for row in _lines(table))
+    lines = [rf"\begin{{tabular}}{{{''.join('r' if n else 'l' for n in numbers)}}}", r"\toprule", head, r"\midrule"]
+    return "\n".join([*lines, *rows, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """CSV; a text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    """CSV; see `clipbias.names.for_csv`."""
+    return table.map(for_csv).rename(columns=for_csv).to_csv(index=False, lineterminator="\n")
 
-    def defused(value: object) -> object:
-        if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) and not _is_number(value):
-            return "'" + value
-        return value
 
-    return table.map(defused).to_csv(index=False, lineterminator="\n")
+def _lines(table: pd.DataFrame) -> list[list[str]]:
+    """The header and the rows, as texts; what is missing is empty."""
+    rows = table.itertuples(index=False)
+    return [[str(c) for c in table.columns], *(["" if pd.isna(v) else str(v) for v in row] for row in rows)]
 
 
 def _is_number(text: str) -> bool:

@@ -15,6 +15,8 @@ from itertools import groupby
 from pathlib import Path
 
 from clipbias.errors import UserError
+from clipbias.gate import read_text
+from clipbias.names import for_csv, from_csv
 from clipbias.shipped import shipped
 
 UNITS = {"percent": " %", "points": " points", "cosine": "", "correlation": ""}
@@ -86,18 +88,18 @@ def read_published(path: Path | None = None) -> tuple[Published, ...]:
     names = [field.name for field in fields(Published)]
     out = []
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            table = csv.DictReader(file, strict=True)
-            if table.fieldnames != names:
-                raise UserError(f"{path}: columns {table.fieldnames}; expected {', '.join(names)}")
-            for row in table:
-                if None in row or None in row.values():
-                    raise UserError(f"{path}, line {table.line_num}: not {len(names)} cells")
-                value = float(row.pop("value"))
-                _check(row, value, f"{path}, line {table.line_num}")
-                out.append(Published(value=value, **row))
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path}: not a table of published numbers: {error}") from error
+        table = csv.DictReader(io.StringIO(read_text(path, "rows"), newline=""), strict=True)
+        if table.fieldnames != names:
+            raise UserError(f"{path}: columns {str(table.fieldnames)[:200]}; expected {', '.join(names)}")
+        for cells in table:
+            if None in cells or None in cells.values():
+                raise UserError(f"{path}, line {table.line_num}: not {len(names)} cells")
+            row = {name: from_csv(cell) for name, cell in cells.items()}
+            value = float(row.pop("value"))
+            _check(row, value, f"{path}, line {table.line_num}")
+            out.append(Published(value=value, **row))
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path}: not a table of published numbers: {str(error)[:200]}") from error
     return tuple(out)
 
 
@@ -147,7 +149,7 @@ def csv_text(numbers: Sequence[Published]) -> str:
     out = io.StringIO()
     table = csv.DictWriter(out, [field.name for field in fields(Published)], lineterminator="\n")
     table.writeheader()
-    table.writerows(asdict(n) for n in numbers)
+    table.writerows({name: for_csv(value) for name, value in asdict(n).items()} for n in numbers)
     return out.getvalue()
 
 

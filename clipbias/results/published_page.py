@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from clipbias.names import for_markdown
 from clipbias.results.published import Published, conflicts
 
 _INTRO = """# Published numbers
@@ -54,11 +55,11 @@ def _recalls(numbers: Sequence[Published]) -> str:
     out = ["| model | backbone | T2I | I2T | protocol | source | ran by, notes |", "|---|---|---|---|---|---|---|"]
     for key, cells in rows.items():
         model, registered, backbone, protocol, source, cited, ran_by = key
-        name = f"{model} (`{registered}`)" if registered else model
-        said = "; ".join([ran_by, *notes.get(key, [])])
+        name = f"{for_markdown(model)} (`{registered}`)" if registered else for_markdown(model)
+        said = for_markdown("; ".join([ran_by, *notes.get(key, [])]))
         out.append(
-            f"| {name} | {backbone or 'not stated'} | {cells.get('t2i', '')} | {cells.get('i2t', '')} | {protocol} "
-            f"| [{cited}]({source}) | {said} |"
+            f"| {name} | {for_markdown(backbone) or 'not stated'} | {cells.get('t2i', '')} | {cells.get('i2t', '')} "
+            f"| {for_markdown(protocol)} | [{for_markdown(cited)}]({source}) | {said} |"
         )
     return "\n".join(out) + "\n"
 
@@ -68,8 +69,8 @@ def _others(numbers: Sequence[Published]) -> str:
     for n in numbers:
         what = ", ".join(part for part in (n.direction.upper(), n.metric, n.condition) if part)
         out.append(
-            f"| {n.dataset} | {n.model} | {n.backbone or 'not stated'} | {what} | {n.shown} "
-            f"| [{n.cited}]({n.source}) | {n.note} |"
+            f"| {n.dataset} | {for_markdown(n.model)} | {for_markdown(n.backbone) or 'not stated'} "
+            f"| {for_markdown(what)} | {n.shown} | [{for_markdown(n.cited)}]({n.source}) | {for_markdown(n.note)} |"
         )
     return "\n".join(out) + "\n"
 
@@ -79,7 +80,10 @@ def _conflicts(groups: Sequence[Sequence[Published]]) -> str:
     for group in groups:
         for place, n in enumerate(group):
             what = ", ".join(part for part in (n.direction.upper(), n.metric, n.condition) if part)
-            head = f"| {n.dataset} | {n.model} {n.backbone} | {what} " if not place else "| | | "
-            said = "; ".join(part for part in (n.ran_by, n.note) if part)
-            out.append(f"{head}| {n.shown} | {n.protocol} | [{n.cited}]({n.source}) | {said} |")
+            head = f"| {n.dataset} | {for_markdown(f'{n.model} {n.backbone}')} | {for_markdown(what)} "
+            said = for_markdown("; ".join(part for part in (n.ran_by, n.note) if part))
+            out.append(
+                f"{'| | | ' if place else head}| {n.shown} | {for_markdown(n.protocol)} "
+                f"| [{for_markdown(n.cited)}]({n.source}) | {said} |"
+            )
     return "\n".join(out) + "\n"
