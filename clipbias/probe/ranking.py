@@ -122,8 +122,9 @@ def leaders(
     """
     out = np.full(len(caption_image), -1, dtype=np.int32)
     columns = images.to(device).T
-    for start in range(0, len(chosen), BLOCK):
-        part = chosen[start : start + BLOCK]
+    step = max(1, BLOCK**2 // max(1, len(images)))  # memory does not grow with the images
+    for start in range(0, len(chosen), step):
+        part = chosen[start : start + step]
         values = texts[caption_row[part]].to(device) @ columns
         own = torch.from_numpy(np.asarray(caption_image)[part]).long().to(device)
         out[part] = values.scatter_(1, own[:, None], -torch.inf).argmax(dim=1).cpu().numpy()
