@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,13 +41,17 @@ def register(app: typer.Typer) -> None:
         say(f"data: {dataset.protocol}")
         dataset = with_kept_images(dataset)
         rows: dict[str, list[Row]] = {}
+        runs: dict[tuple[str, str], Path] = {}
         for name in DEMO_MODELS:
             say(f"model: {name}")
             with progress_bar() as progress:
                 session = Session(load_model(name, device=device), dataset, progress=progress)
-                rows[name] = [r for p in probes for r in read_rows(run_probe(session, p, results))]
+                for probe in probes:
+                    runs[name, probe.name] = run_probe(session, probe, results)
+                rows[name] = [row for probe in probes for row in read_rows(runs[name, probe.name])]
         build_report([results], out)
-        say("\n" + summary(rows))
+        say("\n" + summary(rows) + "\n")
+        say("\n".join(verdicts(runs)))
         say(f"\nresults: {results}\nreport: {out / 'index.html'}")
 
 
@@ -84,28 +89,35 @@ def summary(rows: dict[str, list[Row]]) -> str:
     for title, show, probe, condition in blocks:
         lines.append(f"{title}:")
         lines += [f"  {model:14} {show(model, probe, condition)}" for model in rows]
-    lines += ["", *_verdicts(found)]
     return "\n".join(lines)
 
 
-def _verdicts(found: dict[tuple[str, str, str], Row]) -> list[str]:
-    """What the numbers say of the fix, in words; each sentence is decided by the rows."""
+def verdicts(
+    runs: Mapping[tuple[str, str], Path], first: str = "nano-longclip", second: str = "nano-debias"
+) -> list[str]:
+    """What the numbers say of the fix, in words, decided by the interval of the difference of the two changes.
+
+    Args:
+        runs: run folder by model and probe.
+        first, second: the models that are compared, on the same queries (`clipbias.results.compare`).
+    """
+    from clipbias.results.compare import compare_runs
+
     out = []
-    for probe, words in (
-        ("drop-first", "without the first sentence"),
-        ("swap-1-4", "with the first sentence in fourth place"),
-        ("padding", "behind five padding sentences"),
+    for probe, condition, words in (
+        ("drop-first", "drop-first", "Without the first sentence"),
+        ("swap-1-4", "swap-1-4", "With the first sentence in fourth place"),
+        ("padding", "pad-5", "Behind five padding sentences"),
     ):
-        condition = "pad-5" if probe == "padding" else probe
-        long, debias = (found[m, probe, condition] for m in ("nano-longclip", "nano-debias"))
-        assert None not in (long.delta_low, long.delta_high, debias.delta_low, debias.delta_high)
-        if debias.delta_low > long.delta_high:  # type: ignore[operator]
-            verdict = "nano-debias loses clearly less than nano-longclip (their 95% intervals do not overlap)"
-        elif debias.delta_high < long.delta_low:  # type: ignore[operator]
-            verdict = "nano-debias loses clearly more than nano-longclip (their 95% intervals do not overlap)"
+        found = compare_runs(runs[first, probe], runs[second, probe])
+        apart = next(one.apart for one in found if (one.condition, one.direction) == (condition, "t2i"))
+        points = f"{abs(100 * apart.value):.1f} points"
+        ends = f"95% of the difference {_percent(apart.low, '+.1f')} to {_percent(apart.high, '+.1f')}"
+        if apart.low <= 0 <= apart.high:
+            verdict = f"no difference between {second} and {first} is shown ({ends})"
         else:
-            verdict = "nano-debias and nano-longclip lose about as much (their 95% intervals overlap)"
-        out.append(f"{words.capitalize()}, {verdict}.")
+            verdict = f"{second} loses {points} {'less' if apart.low > 0 else 'more'} than {first} ({ends})"
+        out.append(f"{words}, {verdict}.")
     return out
 
 

@@ -143,6 +143,10 @@ def ablation_command(
         float, typer.Option(help="Of scenes-2: how likely boilerplate stands before a base's training captions.")
     ] = 0.3,
     settings: Settings = None,
+    base_settings: Annotated[
+        list[str] | None,
+        typer.Option("--set-base", help="A setting of the bases' recipe, e.g. steps=400; repeatable."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="A folder a run; finished runs in it are picked up.")] = Path(
         "runs/ablation"
     ),
@@ -153,7 +157,9 @@ def ablation_command(
     from clipbias.data.loading import load_dataset
     from clipbias.errors import UserError
     from clipbias.finetune.ablation import Grid, run_grid
+    from clipbias.finetune.measures import SHORT_SPLIT
     from clipbias.finetune.pixels import training_pixels
+    from clipbias.finetune.recipes import PRETRAIN_NANO, PRETRAIN_NANO_2
     from clipbias.finetune.runs import BUILT_IN
 
     try:
@@ -163,13 +169,17 @@ def ablation_command(
     if data not in BUILT_IN and not base:
         raise UserError(f"--data {data} needs --base: only the built-in scenes can train a base of their own")
     recipes = _ablation_recipes(base, weights, data, pairs(settings, "--set"))
+    of_base = (PRETRAIN_NANO_2 if data == "scenes-2" else PRETRAIN_NANO).override(
+        **{"lead_dose": dose, **pairs(base_settings, "--set-base")}
+    )
     trained, tested = load_dataset(data, root=root, split="train"), load_dataset(test, root=test_root)
+    short = training_pixels(load_dataset(test, split=SHORT_SPLIT)) if test == "scenes-2" else None
     if data in BUILT_IN:
         trained = training_pixels(trained)
     if test in BUILT_IN:
         tested = training_pixels(tested)
     with progress_bar() as bar:
-        grid = Grid(out, recipes, chosen, base, weights, trained, tested, lead_dose=dose)
+        grid = Grid(out, recipes, chosen, base, weights, trained, tested, base_recipe=of_base, short=short)
         runs = run_grid(
             grid,
             lambda name: lambda step, steps, values: bar(f"{name}, loss {values['loss']:.3f}", step, steps),

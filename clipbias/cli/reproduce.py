@@ -97,8 +97,13 @@ def _paper(sessions: Sessions, device: str, precision: str, out: Path) -> list[s
         say("\nof the paper's own models and data nothing is here; the models that ship stood in for them")
     left = [n for n in plan if n.missing]
     say(f"\n{len(plan) - len(left)} of {len(plan)} pairs of model and data of the paper can be run here")
-    for n in left:
-        say(f"  {n.model} on {n.data}: missing {'; '.join(n.missing)}. Cost: {n.cost}")
+    if left:
+        say("missing:")
+        for what in dict.fromkeys(what for n in left for what in n.missing):
+            say(f"  {what}")
+        say("what each pair would cost:")
+        for n in left:
+            say(f"  {n.model} on {n.data}: {n.cost}")
     say(f"\nfigures and tables: clipbias report --results {out}")
     return failed
 

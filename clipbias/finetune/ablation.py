@@ -5,54 +5,36 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.sentences import split_sentences
-from clipbias.errors import UserError
+from clipbias.errors import NotApplicable
 from clipbias.finetune.export import export_run
+from clipbias.finetune.measures import MEASURES, SHORT_SPLIT, answered, apart, finished, value
 from clipbias.finetune.recipe import Recipe
-from clipbias.finetune.recipes import PRETRAIN_NANO, PRETRAIN_NANO_2
+from clipbias.finetune.recipes import PRETRAIN_NANO
 from clipbias.finetune.runs import BUILT_IN, finetune, pretrain_nano, scenes_held_out, trainable
 from clipbias.finetune.train import Progress
 from clipbias.models.loading import load_model
 from clipbias.probe.run import run_probe
 from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
-from clipbias.results.folder import load_runs, read_rows, top1
-from clipbias.results.record import Row
-from clipbias.stats.seeds import over_seeds
 
 GRID = ("longclip", "longclip-weights", "long-only", "drop", "sample", "debias")
 """Long-CLIP, the losses' weights alone, no short caption; + summary removal, + sampling, + padding."""
 BASE = "base"
 
 
-@dataclass(frozen=True)
-class Measure:
-    """A column of the table: a field of one row of a probe, in percent (points for a delta)."""
-
-    title: str
-    probe: str
-    condition: str
-    direction: str
-    field: str = "value"
-
-
-MEASURES = (
-    Measure("T2I R@1", "drop-first", "full", "t2i"),
-    Measure("I2T R@1", "drop-first", "full", "i2t"),
-    Measure("drop first, T2I change", "drop-first", "drop-first", "t2i", "delta"),
-    Measure("swap 1-4, T2I change", "swap-1-4", "swap-1-4", "t2i", "delta"),
-    *(Measure(f"{n} padding sentences, T2I change", "padding", f"pad-{n}", "t2i", "delta") for n in range(1, 6)),
-    *(Measure(f"{n} pads, T2I change", "token-padding", f"shift-{n}", "t2i", "delta") for n in (40, 80, 160)),
-    Measure("swap of two, I2T change", "swap", "swap-2", "i2t", "delta"),
-    Measure("first only, I2T", "swap", "first-only", "i2t"),
-)
+STEPS = (
+    ("longclip", BASE), ("longclip-weights", "longclip"), ("long-only", "longclip"), ("drop", "longclip-weights"),
+    ("sample", "drop"), ("debias", "sample"),
+)  # fmt: skip
+"""Each recipe and the one that it changes in one thing."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +50,8 @@ class Grid:
         data: the training data.
         test: the data the probes run on.
         command: makes it again.
-        lead_dose: of the corpus of nano bases of scenes-2.
+        base_recipe: of nano bases, the seed left open.
+        short: short captions that the probes run on besides, or None.
     """
 
     out: Path
@@ -79,7 +62,8 @@ class Grid:
     data: RetrievalDataset
     test: RetrievalDataset
     command: str = "clipbias finetune ablation"
-    lead_dose: float = PRETRAIN_NANO_2.lead_dose
+    base_recipe: Recipe = PRETRAIN_NANO
+    short: RetrievalDataset | None = None
 
 
 def run_grid(grid: Grid, progress: Callable[[str], Progress]) -> pd.DataFrame:
@@ -90,7 +74,8 @@ def run_grid(grid: Grid, progress: Callable[[str], Progress]) -> pd.DataFrame:
         progress: a run's name -> the progress callback of its training.
 
     Returns:
-        One line a run: ``recipe``, ``seed``, and `MEASURES` by title.
+        One line a run: ``recipe``, ``seed``, and the measures (`clipbias.finetune.measures`) by title; a measure that
+        the test data cannot answer is left out.
     """
     lines = []
     for seed in grid.seeds:
@@ -120,64 +105,54 @@ def _base(grid: Grid, seed: int, progress: Callable[[str], Progress]) -> tuple[s
     if grid.base:
         return grid.base, grid.weights
     folder = grid.out / f"{BASE}-{seed}"
-    recipe = PRETRAIN_NANO_2 if grid.data.name == "scenes-2" else PRETRAIN_NANO
-    recipe = recipe.override(seed=seed, lead_dose=grid.lead_dose)
+    recipe = grid.base_recipe.override(seed=seed)
     model = pretrain_nano(recipe, folder, resume=True, progress=progress(folder.name), data=grid.data.name)
     return str(export_run(model, recipe, folder, grid.command, grid.data.name)), None
 
 
 def _measures(grid: Grid, model: str, weights: Path | None, folder: Path) -> dict[str, float]:
     """The measures of one model; its probes' run folders are kept under ``folder/probes``."""
-    session = Session(load_model(model, weights=weights), grid.test)
-    rows = {}
-    for name in dict.fromkeys(m.probe for m in MEASURES):
-        (probe,) = find_probes(name)
-        rows[name] = read_rows(run_probe(session, probe, folder / "probes", grid.command))
-    return {m.title: 100 * _pick(rows[m.probe], m) for m in MEASURES}
+    encoder = load_model(model, weights=weights)
+    for data, split in ((grid.test, ""), (grid.short, SHORT_SPLIT)):
+        if data is None:
+            continue
+        session = Session(encoder, data)
+        for name in dict.fromkeys(m.probe for m in MEASURES if m.split == split):
+            (probe,) = find_probes(name)
+            with suppress(NotApplicable):  # its measures are left out
+                run_probe(session, probe, folder / "probes", grid.command)
+    runs = finished(folder / "probes")
+    return {m.title: value(runs[m.probe, m.split], m) for m in answered(runs)}
 
 
-def _pick(rows: Sequence[Row], measure: Measure) -> float:
-    for row in rows:
-        if (row.condition, row.direction, row.metric) == (measure.condition, measure.direction, "recall@1"):
-            value = getattr(row, measure.field)
-            if row.scope == "eligible" and value is not None:
-                return float(value)
-    raise UserError(f"probe {measure.probe} has no eligible caption for condition {measure.condition!r}")
+def paired(grid: Grid) -> pd.DataFrame:
+    """Each recipe against Long-CLIP's, against the one it changes in one thing, and against the base.
 
-
-def _hits(grid: Grid, name: str, seed: int, measure: Measure) -> pd.Series:
-    """Top-1 hits (0 or 1) of a measure's eligible queries, or their change from its baseline, by query."""
-    results = grid.out / f"{name}-{seed}" / "probes"
-    (table,) = (one.queries for one in load_runs([results]) if one.run.probe == measure.probe)
-    chosen = top1(table[table["eligible"]], measure.condition, measure.direction)
-    if measure.field == "value":
-        return chosen
-    (probe,) = find_probes(measure.probe)
-    return chosen - top1(table, probe.baseline, measure.direction).loc[chosen.index]
-
-
-def paired(grid: Grid, reference: str = GRID[0]) -> pd.DataFrame:
-    """Each recipe against ``reference`` on the same queries and seeds, in points.
-
-    Meant for test data with one caption an image, where queries are the independent units.
+    On the same queries and seeds. Meant for test data with one caption an image, where queries are the independent
+    units.
 
     Returns:
-        Columns recipe, measure, difference (mean over seeds), low, high (`clipbias.stats.seeds.over_seeds`;
-        empty with fewer seeds than it needs), values (a seed each).
+        Columns recipe, measure, difference (mean over seeds), low, high (`clipbias.stats.seeds`; empty with fewer
+        seeds than it needs), values (a seed each).
     """
+    names = [BASE, *grid.recipes]
+    pairs = [(name, GRID[0]) for name in grid.recipes] + list(STEPS) + [(name, BASE) for name in grid.recipes]
+    kept = [(a, b) for a, b in dict.fromkeys(pairs) if a != b and a in names and b in names]
+    runs = {(name, seed): finished(grid.out / f"{name}-{seed}" / "probes") for name in names for seed in grid.seeds}
     out = []
+    told = {name: answered(runs[name, grid.seeds[0]]) for name in names}
     for measure in MEASURES:
-        first = np.stack([_hits(grid, reference, seed, measure).to_numpy() for seed in grid.seeds])
-        for name in grid.recipes:
-            if name == reference:
+        key = measure.probe, measure.split
+        for name, reference in kept:
+            if measure not in told[name] or measure not in told[reference]:
                 continue
-            apart = np.stack([_hits(grid, name, seed, measure).to_numpy() for seed in grid.seeds]) - first
-            interval = over_seeds(apart, bound=2.0 if measure.field == "delta" else 1.0)
+            first, second = ([runs[which, seed][key] for seed in grid.seeds] for which in (reference, name))
+            each, interval = apart(first, second, measure)
             low, high = (interval.low, interval.high) if interval else (math.nan, math.nan)
-            each = " ".join(f"{100 * value:+.1f}" for value in apart.mean(axis=1))
             line = {"recipe": f"{name} against {reference}", "measure": measure.title}
-            numbers = {"difference": 100 * apart.mean(), "low": 100 * low, "high": 100 * high}
-            out.append({**line, **{k: round(float(v), 2) for k, v in numbers.items()}, "values": each})
+            numbers = {"difference": each.mean(), "low": low, "high": high}
+            values = " ".join(f"{one:+.{1 if abs(each).max() >= 1 else 3}f}" for one in each)
+            out.append({**line, **{k: round(float(v), 3) for k, v in numbers.items()}, "values": values})
     return pd.DataFrame(out)
 
 
@@ -193,16 +168,17 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
     """
     out = []
     for recipe, part in runs.groupby("recipe", sort=False):
-        for measure in (m.title for m in MEASURES):
+        part = part.dropna(axis="columns", how="all")
+        for measure in (m.title for m in MEASURES if m.title in part):
             values = part.sort_values("seed")[measure].tolist()
             out.append(
                 {
                     "recipe": recipe,
                     "measure": measure,
-                    "mean": round(statistics.fmean(values), 2),
-                    "spread": round(statistics.stdev(values), 2) if len(values) > 1 else None,
+                    "mean": round(statistics.fmean(values), 3),
+                    "spread": round(statistics.stdev(values), 3) if len(values) > 1 else None,
                     "runs": len(values),
-                    "values": " ".join(f"{v:.1f}" for v in values),
+                    "values": " ".join(_said(v) for v in values),
                 }
             )
     return pd.DataFrame(out)
@@ -212,10 +188,15 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     """`summary` for people: a line a recipe, "mean ± spread" a cell."""
     table = table.assign(
         cell=[
-            f"{mean:.1f}" if pd.isna(spread) else f"{mean:.1f} ± {spread:.1f}"
+            _said(mean) if pd.isna(spread) else f"{_said(mean)} ± {_said(spread)}"
             for mean, spread in zip(table["mean"], table["spread"], strict=True)
         ]
     )
     order = list(dict.fromkeys(table["recipe"]))
     cells = table.pivot(index="recipe", columns="measure", values="cell")
-    return cells.loc[order, [m.title for m in MEASURES]].reset_index()
+    return cells.fillna("").loc[order, [m.title for m in MEASURES if m.title in cells]].reset_index()
+
+
+def _said(number: float) -> str:
+    """Percent and points to a tenth, shares and ratios, which are small, to a hundredth."""
+    return f"{number:.1f}" if abs(number) >= 10 else f"{number:.2f}"

@@ -4,67 +4,123 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from tests_support import make_row, make_run
 
 from clipbias.data.loading import load_dataset
-from clipbias.finetune.ablation import GRID, MEASURES, Grid, paired, summary, wide
+from clipbias.finetune.ablation import BASE, GRID, STEPS, Grid, paired, summary, wide
+from clipbias.finetune.measures import MEASURES, SHORT_SPLIT, answered, finished, value
 from clipbias.finetune.recipes import recipe_called
+from clipbias.probe.measure import no_queries
 from clipbias.results.folder import run_folder, write_run
 from clipbias.results.record import QUERY_COLUMNS
 
 QUERIES = 30
 
 
+ROWS = {
+    "needle": "needle_half_depth",
+    "attention": "first_sentence_concentration",
+    "influence": "first_sentence_influence",
+}
+NAMES = (BASE, *GRID)
+
+
 def write_probes(out: Path, name: str, seed: int) -> None:
-    """Runs in which recipe number r misses the first r + seed queries of a perturbed condition."""
-    number = GRID.index(name) + seed
+    """Runs in which model number r misses the first r + seed queries of a perturbed condition."""
+    number = NAMES.index(name) + seed
     for probe, base, condition in (
-        ("drop-first", "full", "drop-first"),
-        ("swap-1-4", "full", "swap-1-4"),
+        ("drop-first", "full", ["drop-first"]),
+        ("first-only", "full", ["first-only"]),
+        ("swap-1-4", "full", ["swap-1-4"]),
         ("padding", "pad-0", [f"pad-{n}" for n in range(1, 6)]),
         ("token-padding", "shift-0", ["shift-40", "shift-80", "shift-160"]),
         ("swap", "first-2", ["swap-2", "first-only"]),
     ):
-        conditions = [condition] if isinstance(condition, str) else condition
         lines = []
-        for this in (base, *conditions):
+        for this in (base, *condition):
             for direction in ("t2i", "i2t"):
                 for query in range(QUERIES):
-                    missed = this in conditions and query < number
+                    missed = this != base and query < number
                     lines.append([this, direction, query, query, int(missed), 0, 1, 0.5, 0.1, True, True])
         table = pd.DataFrame(lines, columns=list(QUERY_COLUMNS))
+        split = SHORT_SPLIT if probe == "first-only" else "test"
         folder = run_folder(out / f"{name}-{seed}" / "probes", "model", "scenes", probe)
-        write_run(folder, make_run(probe=probe), [make_row()], table)
+        rows = [
+            make_row(probe=probe, condition=this, x=float(x), baseline=base if x else None, direction="t2i")
+            for x, this in enumerate((base, *condition))
+        ]
+        write_run(folder, make_run(probe=probe, split=split), rows, table)
+    for probe, metric in ROWS.items():
+        (condition,) = next(m.conditions for m in MEASURES if m.metric == metric)
+        row = make_row(
+            probe=probe, condition=condition, direction="", metric=metric, value=1.0 + number, low=number + 0.902,
+            high=number + 1.098,
+        )  # fmt: skip
+        folder = run_folder(out / f"{name}-{seed}" / "probes", "model", "scenes", probe)
+        write_run(folder, make_run(probe=probe), [row], no_queries())
+
+
+def grid_of(out: Path, seeds: list[int]) -> Grid:
+    scenes = load_dataset("scenes", split="validation")
+    return Grid(out, {n: recipe_called(n) for n in GRID}, seeds, "", None, scenes, scenes)
+
+
+def write_all(out: Path, seeds: list[int]) -> None:
+    for name in NAMES:
+        for seed in seeds:
+            write_probes(out, name, seed)
 
 
 def test_paired_differences_are_those_of_the_ranks(tmp_path):
-    scenes = load_dataset("scenes", split="validation")
-    grid = Grid(tmp_path, {n: recipe_called(n) for n in GRID}, [0, 1], "", None, scenes, scenes)
-    for name in GRID:
-        for seed in (0, 1):
-            write_probes(tmp_path, name, seed)
-    table = paired(grid).set_index(["measure", "recipe"])
+    write_all(tmp_path, [0, 1])
+    table = paired(grid_of(tmp_path, [0, 1])).set_index(["measure", "recipe"])
+    assert {name for _, name in table.index} == {
+        *(f"{name} against longclip" for name in GRID[1:]),
+        *(f"{name} against base" for name in GRID),
+        *(f"{name} against {before}" for name, before in STEPS),
+    }
     for measure in MEASURES:
-        for number, name in enumerate(GRID[1:], 1):
-            line = table.loc[measure.title, f"{name} against longclip"]
-            moved = measure.condition != "full"
-            expected = -100 * number / QUERIES if moved else 0.0
-            assert line["difference"] == pytest.approx(expected, abs=0.01)
+        if measure.metric == "page":
+            continue
+        for recipe in {name for _, name in table.index}:
+            name, reference = recipe.split(" against ")
+            further = NAMES.index(name) - NAMES.index(reference)
+            moved = measure.conditions != ("full",)
+            expected = (-100 * further / QUERIES if moved else 0.0) if measure.metric == "recall@1" else further
+            assert table.loc[(measure.title, recipe), "difference"] == pytest.approx(expected, abs=0.001), measure
 
 
 def test_few_seeds_have_no_interval_and_five_have_that_of_the_seeds(tmp_path):
-    scenes = load_dataset("scenes", split="validation")
     seeds = list(range(5))
-    for name in GRID:
-        for seed in seeds:
-            write_probes(tmp_path, name, seed)
+    write_all(tmp_path, seeds)
     for chosen in (seeds[:2], seeds):
-        table = paired(Grid(tmp_path, {n: recipe_called(n) for n in GRID}, chosen, "", None, scenes, scenes))
+        table = paired(grid_of(tmp_path, chosen))
+        table = table[~table["measure"].str.contains("Page")]
         assert table["low"].isna().all() == (len(chosen) < 5)
     assert (table["low"] <= table["difference"]).all() and (table["difference"] <= table["high"]).all()
     assert all(len(values.split()) == 5 for values in table["values"])
+    # No spread over seeds: what is left is the captions', of the two rows together.
+    needle = table[table["measure"].str.contains("needle")].iloc[0]
+    assert needle["high"] - needle["difference"] == pytest.approx(1.96 * np.sqrt(2) * 0.05, rel=0.01)
+
+
+def test_a_trend_over_padding_sentences_is_pages(tmp_path):
+    write_probes(tmp_path, "debias", 0)
+    runs = finished(tmp_path / "debias-0" / "probes")
+    (measure,) = (m for m in MEASURES if m.metric == "page")
+    # Every padded condition misses the same queries: there is no trend.
+    assert value(runs["padding", ""], measure) == 0.0
+
+
+def test_measures_that_the_data_cannot_answer_are_left_out(tmp_path):
+    write_probes(tmp_path, "debias", 0)
+    runs = finished(tmp_path / "debias-0" / "probes")
+    assert answered(runs) == MEASURES
+    left = answered({key: one for key, one in runs.items() if key[0] not in ("needle", "first-only")})
+    assert {m.title for m in MEASURES} - {m.title for m in left} == {"needle, half-depth", "short captions, T2I R@1"}
 
 
 def test_the_summary_is_mean_and_sample_deviation():
@@ -72,5 +128,6 @@ def test_the_summary_is_mean_and_sample_deviation():
         {"recipe": "longclip", "seed": s, **{m.title: float(v) for m in MEASURES}} for s, v in ((0, 1), (1, 2), (2, 6))
     ]
     table = summary(pd.DataFrame(lines))
-    assert set(table["mean"]) == {3.0} and set(table["spread"]) == {2.65} and set(table["values"]) == {"1.0 2.0 6.0"}
-    assert set(wide(table).iloc[0, 1:]) == {"3.0 ± 2.6"}
+    assert set(table["mean"]) == {3.0} and set(table["spread"]) == {2.646}
+    assert set(table["values"]) == {"1.00 2.00 6.00"}
+    assert set(wide(table).iloc[0, 1:]) == {"3.00 ± 2.65"}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hub_models import write_hub_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -88,6 +89,28 @@ def test_two_checkpoints_called_model_have_two_folders(tmp_path):
     third = run_probe(Session(load_model(str(tmp_path / "a" / "model.pt")), small()), probe(), tmp_path / "out")
     assert third not in folders and {p: p.read_bytes() for p in first.iterdir()} == before
     assert len({one.run.model for one in load_runs([tmp_path / "out"])}) == 3
+
+
+def test_two_revisions_of_a_hub_repository_are_two_models(tmp_path, monkeypatch):
+    import torch
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    kept = tmp_path / "hub" / "models--someone--tiny"
+    commits = {"a" * 40: 1, "b" * 40: 2}
+    for commit, seed in commits.items():
+        torch.manual_seed(seed)
+        write_hub_folder("siglip", kept / "snapshots" / commit)
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("b" * 40)
+    models = [load_model("hf:someone/tiny", revision=commit) for commit in commits]
+    folders = [run_probe(Session(model, small()), probe(), tmp_path / "out") for model in models]
+    runs = [read_run(folder) for folder in folders]
+    assert len(set(folders)) == 2 and runs[0].fingerprint != runs[1].fingerprint
+    assert [run.model_options["revision"] for run in runs] == list(commits)
+    # Without a revision it is the newest one, and its run is found again.
+    assert run_probe(Session(load_model("hf:someone/tiny"), small()), probe(), tmp_path / "out") == folders[1]
 
 
 @pytest.mark.parametrize("part", ["images", "tokens", "options", "context_length", "precision", "device", "weights"])
