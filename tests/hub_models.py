@@ -29,7 +29,8 @@ def _unigram(special: tuple[str, ...], ending: str, start: str = "") -> Any:
     return inner
 
 
-def _tokenizer(kind: str) -> tuple[Any, int]:
+def hub_tokenizer(kind: str) -> tuple[Any, int]:
+    """A tokenizer as models of this kind have it, and the size of its vocabulary."""
     from transformers import PreTrainedTokenizerFast
 
     if kind == "clip":
@@ -51,7 +52,7 @@ def write_hub_folder(kind: str, folder: Path, context: int = 40, patch: int = 8)
     """Write a model folder of one of `KINDS`, as transformers writes it, and return the model."""
     import transformers as t
 
-    tokenizer, vocabulary = _tokenizer(kind)
+    tokenizer, vocabulary = hub_tokenizer(kind)
     text = _SIZES | {"vocab_size": vocabulary, "max_position_embeddings": context}
     square = {"size": {"height": 24, "width": 24}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     images: Any = t.CLIPImageProcessor(size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24})

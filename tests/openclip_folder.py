@@ -85,3 +85,40 @@ def write_siglip(folder: Path, texts: Sequence[str], pad: str, context: int = 64
     )  # fmt: skip
     tokenizer.save_pretrained(folder)
     return module
+
+
+def write_hub_text(folder: Path, cache: Path, pooler: str, context: int = 24) -> open_clip.CustomTextCLIP:
+    """A small open_clip model whose text tower is a RoBERTa of transformers, and the cache that its settings are in.
+
+    Args:
+        folder: where to.
+        cache: a folder for ``huggingface_hub.constants.HF_HUB_CACHE``.
+        pooler: open_clip's ``hf_pooler_type``.
+        context: positions.
+    """
+    from hub_models import hub_tokenizer
+    from open_clip.hf_model import HFTextEncoder
+    from transformers import RobertaConfig
+
+    tokenizer, vocabulary = hub_tokenizer("altclip")
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    settings = RobertaConfig(vocab_size=vocabulary, max_position_embeddings=context + 2, pad_token_id=1, **sizes)
+    snapshot = cache / "models--a--b" / "snapshots" / "0"
+    snapshot.mkdir(parents=True)
+    (cache / "models--a--b" / "refs").mkdir()
+    (cache / "models--a--b" / "refs" / "main").write_text("0")
+    settings.save_pretrained(snapshot)
+    module = write_folder(folder, context_length=context)
+    module.text = HFTextEncoder("a/b", 32, config=settings, pooler_type=pooler, proj_type="mlp", pretrained=False)
+    # As open_clip builds it from a name: only one pooler of the library's own is kept.
+    if pooler != "cls_pooler":
+        module.text.transformer.pooler = None
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"] = {
+        "hf_model_name": "a/b", "hf_tokenizer_name": "a/b", "hf_pooler_type": pooler, "hf_proj_type": "mlp",
+        "context_length": context,
+    }  # fmt: skip
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    save_file(module.state_dict(), folder / "open_clip_model.safetensors")
+    tokenizer.save_pretrained(folder)
+    return module.eval()

@@ -85,8 +85,13 @@ class ClipEncoder(TorchEncoder):
 
     def text_tower(self) -> TextTower:
         """See `Encoder.text_tower`."""
+        from clipbias.models.libraries.openclip_text import WrappedText
         from clipbias.models.libraries.openclip_tower import OpenClipTower
+        from clipbias.models.libraries.transformers_tower import TransformersTower
 
+        if not hasattr(self.module.text, "token_embedding"):
+            text = WrappedText(self.name, self.device, self.tokens, self.module.text, self.encode_token_ids)
+            return TransformersTower(text)
         return OpenClipTower(self.name, self.module.text, self.tokens, self.encode_token_ids, self.device)
 
     def compile(self) -> None:

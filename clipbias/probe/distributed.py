@@ -22,7 +22,6 @@ from torch import Tensor
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.image_loaders import LazyImages
 from clipbias.errors import UserError
-from clipbias.models.clip_encoder import ClipEncoder
 from clipbias.models.encoder import Encoder
 
 if TYPE_CHECKING:
@@ -102,47 +101,60 @@ def _gather(encode: Callable[[], Tensor]) -> Tensor:
     return torch.cat(parts)
 
 
-class SharedEncoder(ClipEncoder):
+class SharedEncoder(Encoder):
     """Process 0's encoder: encodes a share of what it is asked for, and has the others encode the rest."""
 
-    def __init__(self, encoder: ClipEncoder) -> None:
-        self.__dict__.update(encoder.__dict__)
-        self._alone = encoder
+    _alone: Encoder
 
     def encode_token_ids(self, ids: Tensor, batch_size: int | None = None) -> Tensor:
-        """See `ClipEncoder.encode_token_ids`."""
+        """See `Encoder.encode_token_ids`."""
         if len(ids) < dist.get_world_size():
             return self._alone.encode_token_ids(ids, batch_size)
         # A view would be sent with the whole tensor that it is a part of.
         mine = _hand_out([("ids", part.clone(), batch_size) for part in _split(ids)])
         return _gather(lambda: self._alone.encode_token_ids(*mine[1:]))
 
+    def encode_texts(self, texts: Sequence[str], batch_size: int | None = None) -> Tensor:
+        """See `Encoder.encode_texts`."""
+        if len(texts) < dist.get_world_size():
+            return self._alone.encode_texts(texts, batch_size)
+        mine = _hand_out([("texts", list(part), batch_size) for part in _split(texts)])
+        return _gather(lambda: self._alone.encode_texts(*mine[1:]))
+
     def encode_images(self, images: Sequence[Image.Image | str | Path], batch_size: int | None = None) -> Tensor:
-        """See `ClipEncoder.encode_images`; the data set's own images are shared, others are encoded here."""
+        """See `Encoder.encode_images`; the data set's own images are shared, others are encoded here."""
         if not isinstance(images, LazyImages) or len(images) < dist.get_world_size():
             return self._alone.encode_images(images, batch_size)
         mine = _hand_out([("images", list(part), batch_size) for part in _split(images.indices)])
         return _gather(lambda: self._alone.encode_images(LazyImages(images.load, mine[1]), batch_size))
 
 
+def _sharing(encoder: Encoder) -> Encoder:
+    """The encoder with its work shared: of its own class, so that all else that it can do stays."""
+    kind = type(f"Sharing{type(encoder).__name__}", (SharedEncoder, type(encoder)), {})
+    made: Any = object.__new__(kind)
+    made.__dict__.update(encoder.__dict__)
+    made._alone = encoder
+    return made
+
+
 @contextmanager
 def shared(encoder: Encoder) -> Iterator[Encoder]:
     """At process 0: the encoder that hands out work; the others are sent home at the end, whatever happened."""
-    if world_size() == 1 or not isinstance(encoder, ClipEncoder):
+    if world_size() == 1:
         yield encoder
         return
     try:
-        yield SharedEncoder(encoder)
+        yield _sharing(encoder)
     finally:
         _hand_out([_STOP] * dist.get_world_size())
 
 
 def serve(encoder: Encoder, dataset: RetrievalDataset) -> None:
     """At the other processes: encode what process 0 hands out, until it says stop."""
-    if not isinstance(encoder, ClipEncoder):
-        return
     work: dict[str, Callable[[Any, int | None], Tensor]] = {
         "ids": encoder.encode_token_ids,
+        "texts": encoder.encode_texts,
         "images": lambda part, size: encoder.encode_images(LazyImages(dataset.load_image, part), size),
     }
     while (task := _hand_out(None)) != _STOP:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from clipbias.errors import UserError
 from clipbias.models.hub import hub_file, hub_folder
@@ -106,3 +111,52 @@ def _projection(kind: str | None, width: int, out: int) -> nn.Module:
         return nn.Linear(width, out, bias=False)
     hidden = (width + out) // 2
     return nn.Sequential(nn.Linear(width, hidden, bias=False), nn.GELU(), nn.Linear(hidden, out, bias=False))
+
+
+@dataclass
+class WrappedText:
+    """`HubText` of open_clip's tower around a text model of transformers.
+
+    Attributes:
+        name, device, tokens: of the encoder.
+        text: open_clip's ``HFTextEncoder``.
+        encode: ids [N, L] to features [N, D], as the encoder does it.
+    """
+
+    name: str
+    device: torch.device
+    tokens: Tokens
+    text: Any
+    encode: Callable[[Tensor], Tensor]
+    trims: bool = False
+
+    def encode_token_ids(self, ids: Tensor) -> Tensor:
+        """See `HubText`."""
+        return self.encode(ids)
+
+    def last_needed(self, ids: Tensor) -> Tensor:
+        """See `HubText`; such rows are not trimmed."""
+        return torch.full((len(ids),), ids.shape[1] - 1)
+
+    def text_features(self, ids: Tensor) -> Tensor:
+        """See `HubText`."""
+        return self.text_outputs(ids).pooler_output
+
+    def text_outputs(self, ids: Tensor, **more: Any) -> Any:
+        """See `HubText`; the mask, pooler and projection are open_clip's."""
+        mask = (ids != self.text.config.pad_token_id).long()
+        found = self.text.transformer(input_ids=ids, attention_mask=mask, **more)
+        features = self.text.proj(self.text.pooler(found, mask))
+        return SimpleNamespace(
+            last_hidden_state=found.last_hidden_state, pooler_output=features, attentions=found.get("attentions")
+        )
+
+    def attending(self) -> Callable[[], None]:
+        """See `HubText`."""
+        before = self.text.transformer.config._attn_implementation
+        self.text.transformer.set_attn_implementation("eager")
+        return partial(self.text.transformer.set_attn_implementation, before)
+
+    def embeddings(self) -> nn.Module | None:
+        """See `HubText`."""
+        return self.text.transformer.get_input_embeddings()

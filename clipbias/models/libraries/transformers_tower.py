@@ -2,17 +2,59 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from clipbias.errors import NotApplicable
 from clipbias.models.libraries.openclip_tower import gradients_at
+from clipbias.models.tokenizer import Tokens
 from clipbias.models.tower import Attention, TextTower
 
-if TYPE_CHECKING:
-    from clipbias.models.libraries.transformers import TransformersEncoder
+
+class HubText(Protocol):
+    """A text model of transformers, as an encoder holds it.
+
+    Attributes:
+        name, device: of the encoder.
+        tokens: the tokenizer.
+        trims: whether rows may be cut behind `last_needed`.
+    """
+
+    name: str
+    device: torch.device
+    trims: bool
+
+    @property
+    def tokens(self) -> Tokens:
+        """The tokenizer."""
+        ...
+
+    def encode_token_ids(self, ids: Tensor) -> Tensor:
+        """L2-normalised features [N, D] on the CPU."""
+        ...
+
+    def last_needed(self, ids: Tensor) -> Tensor:
+        """The position [N] of each row's last token that its feature depends on."""
+        ...
+
+    def text_features(self, ids: Tensor) -> Tensor:
+        """Features [B, D], not normalised."""
+        ...
+
+    def text_outputs(self, ids: Tensor, **more: Any) -> Any:
+        """``last_hidden_state``, ``pooler_output`` (the features) and, where asked for, ``attentions``."""
+        ...
+
+    def attending(self) -> Callable[[], None]:
+        """Let the model compute attention in the way that shows it; the answer puts it back."""
+        ...
+
+    def embeddings(self) -> nn.Module | None:
+        """The table of token embeddings."""
+        ...
 
 
 def _with_gradient(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
@@ -23,7 +65,7 @@ def _with_gradient(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
 class TransformersTower(TextTower):
     """See `TextTower`."""
 
-    def __init__(self, encoder: TransformersEncoder) -> None:
+    def __init__(self, encoder: HubText) -> None:
         self.name, self.tokens = encoder.name, encoder.tokens
         self._encoder = encoder
 
