@@ -1,4 +1,4 @@
-"""`clipbias selftest`: three rigged encoders whose bias is known, told apart by the probes."""
+"""`clipbias selftest`: rigged encoders whose reading is known, and what every probe must say of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def selftest() -> None:
-        """Probe three rigged encoders and check that every probe says what is known of them; exit code 1 otherwise."""
+        """Ask every probe of five rigged encoders; exit code 1 where one does not say what is known of them."""
         from clipbias.errors import CheckFailed
         from clipbias.probe.selftest import run_selftest
 

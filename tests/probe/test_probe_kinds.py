@@ -7,13 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from clipbias.models.wrapped import WrappedEncoder
-from clipbias.probe import selftest
 from clipbias.probe.kinds.monotone import himo, monotone, prefix_lengths
 from clipbias.probe.kinds.position import position
 from clipbias.probe.kinds.text import text
+from clipbias.probe.rigged import RiggedEncoder, rigged_data
 from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
 from clipbias.stats.places import place_effects
@@ -21,9 +19,8 @@ from clipbias.stats.places import place_effects
 
 def rigged(kind, sees="no order"):
     """A session on the captions of scenes; pictures are seen whole."""
-    data = selftest.rigged_data()
-    encoder = WrappedEncoder(selftest._Rigged(data.captions, kind, sees), kind, torch.device("cpu"), "fp32")
-    return Session(encoder, replace(data))
+    data = rigged_data()
+    return Session(RiggedEncoder(data, kind, sees), data)
 
 
 def by(rows, metric, condition=None):
@@ -198,8 +195,8 @@ def test_shares_of_sentences_sum_to_the_gain_and_fall_on_what_is_read():
     full = session.rankings([(c, None, 0) for c in session.dataset.captions])["t2i"]
     from clipbias.stats.ties import credit
 
-    chosen = np.linspace(0, 199, 20).astype(int)
-    assert gain == pytest.approx(credit(*full.counts, 1)[chosen].mean() - 1 / 200, abs=1e-6)
+    chosen = np.linspace(0, 99, 20).astype(int)
+    assert gain == pytest.approx(credit(*full.counts, 1)[chosen].mean() - 1 / 100, abs=1e-6)
 
 
 def test_an_order_free_reader_relies_on_the_first_sentence_for_what_it_tells_and_one_of_the_start_for_more():
@@ -218,9 +215,9 @@ def test_the_oracle_of_scenes_is_a_search_for_the_facts():
 
     session = rigged("no order")
     session.dataset = replace(session.dataset, name="scenes", split="validation")
-    scenes = [sample_scene("validation", i) for i in range(200)]
+    scenes = [sample_scene("validation", i) for i in range(100)]
     found = oracle_credits(session, without_first=True)
-    for i in range(0, 200, 20):
+    for i in range(0, 100, 10):
         names = [f for s in long_caption(scenes[i])[1:] for f in s.facts]
         mine = scenes[i].facts()
         fits = sum(all(other.facts().get(n) == mine[n] for n in names) for other in scenes)
@@ -234,9 +231,19 @@ def test_a_shift_ruins_a_reader_of_the_start_and_not_one_without_order():
     assert unevenness(np.array([[0.8, 0.9, 0.1]]))[0] == pytest.approx(0.05)
     session = rigged("first words", sees="first words")
     rows, _ = shift(session, probe("shift", shifts=[0, 5, 40]))
-    assert {r.condition for r in rows} == {f"{f}-{d}" for f in ("neutral", "unseen") for d in ("t2i", "i2t")}
+    assert {r.condition for r in rows} == {f"{f}-{d}" for f in ("pads", "neutral", "unseen") for d in ("t2i", "i2t")}
     at = {(r.condition, r.x): r.value for r in by(rows, "shift_recall@1")}
     assert at["neutral-t2i", 0.0] > 0.4 and min(at.values()) < 0.05
+    # Eight words are read: five pads leave three, forty none, and then every picture is as near as any other.
+    assert at["pads-t2i", 0.0] > at["pads-t2i", 5.0] > at["pads-t2i", 40.0] == pytest.approx(1 / 100)
+    blind, _ = shift(rigged("no order", sees="no order"), probe("shift", shifts=[0, 5, 40]))
+    flat = [r.value for r in by(blind, "shift_recall@1", "pads-i2t")]
+    assert flat == [flat[0]] * 3 and by(blind, "shift_fall", "pads-i2t")[0].value == 0
+    short, _ = shift(rigged("weighted", sees="weighted"), probe("shift", shifts=[0, 5, 300]))
+    assert [r.x for r in by(short, "shift_recall@1", "pads-t2i")] == [
+        0,
+        5,
+    ]  # no room for 300 pads: the curve ends there
     assert by(rows, "shift_fall", "unseen-t2i")[0].low > 0.3
     trend = by(rows, "shift_trend", "neutral-t2i")[0]
     assert trend.value < 0 and trend.p < 1e-6
@@ -248,11 +255,13 @@ def test_pairs_of_scenes_differ_where_they_say_and_are_told_apart_by_who_reads_t
     from clipbias.probe.kinds.pairs import pairs, read_trials, scene_trials
     from clipbias.scenes import sample_scene
 
-    for index in range(30):
+    for index in (*range(30), 42):  # 42: "All stands on tan ground"
         scene = sample_scene("validation", index)
         for trial in scene_trials(scene, 0):
             changed = sum(a != b for a, b in zip(trial.right.split(), trial.wrong.split(), strict=True))
             assert changed == (2 if trial.group == "swapped" else 1), trial
+            if trial.group == "swapped":
+                assert sorted(trial.right.split()) == sorted(trial.wrong.split())
     session = rigged("no order")
     names, captions = session.dataset.image_names, session.dataset.captions
     file = tmp_path / "p.csv"

@@ -17,7 +17,7 @@ from clipbias.data.build import without_images
 from clipbias.data.loading import load_dataset
 from clipbias.errors import UserError
 from clipbias.models.towers import EOT, PAD, SOT
-from clipbias.probe import selftest
+from clipbias.probe import rigged, selftest
 from clipbias.probe.run import run_probe
 from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe, find_probes, read_probe, shipped_probes
@@ -203,12 +203,25 @@ def test_short_captions_where_there_are_none_are_said(tmp_path):
         run_probe(session, find_probes("short")[0], tmp_path)
 
 
-def test_the_selftest_passes_and_notices_a_probe_that_is_wrong(monkeypatch):
-    assert all(check.passed for check in selftest.run_selftest())
-    # A reader of order that is called one that ignores it must be found out.
-    monkeypatch.setattr(selftest._Rigged, "_feature", lambda self, text, kind: sum(
-        (np.roll(self._word(w), 3 * i) for i, w in enumerate(text.lower().split())), np.zeros(256)))  # fmt: skip
-    assert not all(check.passed for check in selftest.run_selftest())
+def test_the_selftest_knows_something_of_every_probe_and_every_encoder():
+    from clipbias.probe.rigged import KINDS
+
+    claims = selftest.all_claims(selftest.Rig())
+    assert set(claims) == {probe.name for probe in find_probes("all")}
+    for kind in KINDS[:4]:  # readers of the start, of weights, of the set, of the summary
+        assert sum(kind in mine for mine in claims.values()) >= 10, kind
+    assert all(mine and all(mine.values()) for mine in claims.values())
+
+
+def test_the_selftest_passes_and_notices_an_encoder_that_is_wrong(monkeypatch):
+    some = ("swap-1-4", "token-padding", "text", "attention", "reliance", "place-pads")
+    checks = selftest.run_selftest(some)
+    assert {check.what.partition(",")[0] for check in checks} == set(some)
+    assert [check for check in checks if not check.passed] == []
+    # A reader of order that is called one that ignores it must be found out, whichever probe asks.
+    monkeypatch.setattr(rigged.RiggedTower, "weights", lambda self, row: (row > 0) * 0.8 ** np.arange(len(row)))
+    wrong = {check.what.partition(",")[0] for check in selftest.run_selftest(some) if not check.passed}
+    assert wrong == set(some)
 
 
 @pytest.mark.parametrize(

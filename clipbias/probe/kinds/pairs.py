@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +80,10 @@ def scene_trials(scene: Scene, image: int) -> list[Trial]:
     other = Stream("pairs", scene.split, scene.index).pick([c for c in GROUND_COLOURS if c not in (colour, sky)])
 
     def told(changes: dict[int, tuple[str, str]]) -> str:
-        return " ".join(t.replace(*changes[k]) if k in changes else t for k, t in enumerate(texts))
+        # Whole words: "stands" holds "tan".
+        return " ".join(
+            re.sub(rf"\b{changes[k][0]}\b", changes[k][1], t) if k in changes else t for k, t in enumerate(texts)
+        )
 
     right = " ".join(texts)
     wrong = {"replaced": told({ground: (colour, other)})}
