@@ -98,16 +98,26 @@ def register(app: typer.Typer) -> None:
 
 def _list(output: Output) -> None:
     from clipbias.cli.console import printed
-    from clipbias.probe.spec import read_probe, shipped_probes
+    from clipbias.probe.costs import SENTENCES, stated
+    from clipbias.probe.spec import find_probes, read_probe, shipped_probes
 
     listed = [read_probe(path) for path in shipped_probes().values()]
+    cost = {p.name: stated(find_probes(p.name)) for p in listed}
     records: list[dict[str, object]] = [
-        {"name": p.name, "title": p.title, "kind": "suite" if p.suite else p.kind, "conditions": len(p.conditions)}
+        {
+            "name": p.name,
+            "title": p.title,
+            "kind": "suite" if p.suite else p.kind,
+            "conditions": len(p.conditions),
+            "texts_per_caption": cost[p.name],
+        }
         for p in listed
     ]
     if not printed(records, output.as_json, output.as_csv):
+        wide = max(map(len, cost.values()))
         for p in listed:
-            say(f"{p.name:20} {p.title}")
+            say(f"{p.name:20} {cost[p.name]:{wide}}  {p.title}")
+        say(f"second column: texts to encode for a caption of {SENTENCES} sentences, at most")
 
 
 def _with_lines(given: list[str] | None, path: Path | None) -> list[str]:

@@ -99,6 +99,7 @@ def register(app: typer.Typer) -> None:
         from clipbias.errors import UserError
         from clipbias.results.compare import as_record, changed_queries, compare_runs, comparison_text, run_pairs
         from clipbias.results.folder import read_run
+        from clipbias.results.places import has_places, place_contrasts, place_record, places_text
 
         if margin is not None and not 0 < margin < 100:
             raise UserError(f"--margin {margin:g}: give points between 0 and 100")
@@ -110,12 +111,16 @@ def register(app: typer.Typer) -> None:
                         "runs": [str(one), str(two)],
                         "differences": [as_record(found) for found in compare_runs(one, two, within)],
                         "changed": changed_queries(one, two).head(queries).to_dict("records"),
+                        **({"places": list(map(place_record, place_contrasts(one, two)))} if has_places(one) else {}),
                     }
                     for one, two in run_pairs(first, second, results)
                 ]
             )
             return
         for one, two in run_pairs(first, second, results):
+            if has_places(one):
+                say(places_text(read_run(one), read_run(two), place_contrasts(one, two)))
+                continue
             say(comparison_text(read_run(one), read_run(two), compare_runs(one, two, within)))
             if queries:
                 for line in changed_queries(one, two).head(queries).itertuples():

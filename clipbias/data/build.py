@@ -143,5 +143,6 @@ def without_images(dataset: RetrievalDataset, indices: Sequence[int], why: str =
         caption_image=renumbered[dataset.caption_image[keep_caption]].astype(np.int64),
         sentences=None if dataset.sentences is None else [dataset.sentences[i] for i in keep_caption],
         short_captions=None if short is None else [short[i] for i in kept],
+        told_wrong=None if dataset.told_wrong is None else [dataset.told_wrong[i] for i in keep_caption],
         skipped=(*dataset.skipped, *(dataset.image_names[i] for i in np.flatnonzero(~keep_image).tolist())),
     )

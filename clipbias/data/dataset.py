@@ -58,6 +58,7 @@ class RetrievalDataset:
         caption_image: int64 [M], the image of each caption.
         sentences: M tuples of sentences where the data set knows them; else the splitter decides.
         short_captions: N short captions, where the data set has them.
+        told_wrong: M entries (k, text): sentence k (from 0) of the caption, a fact told wrong; None: none known.
         skipped: names left out because they could not be read (``skip_bad``).
     """
 
@@ -71,6 +72,7 @@ class RetrievalDataset:
     sentences: Sequence[tuple[str, ...]] | None = None
     short_captions: Sequence[str] | None = None
     skipped: Sequence[str] = field(default=())
+    told_wrong: Sequence[tuple[int, str] | None] | None = None
 
     def __post_init__(self) -> None:
         if len(self.caption_image) != len(self.captions):

@@ -37,5 +37,6 @@ def limited(dataset: RetrievalDataset, limit: int) -> RetrievalDataset:
         captions=[dataset.captions[i] for i in captions],
         caption_image=dataset.caption_image[captions],
         sentences=None if dataset.sentences is None else [dataset.sentences[i] for i in captions],
+        told_wrong=None if dataset.told_wrong is None else [dataset.told_wrong[i] for i in captions],
         short_captions=None if short is None else [short[i] for i in kept],
     )

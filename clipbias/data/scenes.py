@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, overload
@@ -14,6 +15,7 @@ from clipbias.data.spec import DatasetSpec
 from clipbias.errors import UserError
 from clipbias.files import content_key
 from clipbias.scenes import Scene, Sentence, render, v2
+from clipbias.scenes.world import GROUND_COLOURS, Stream
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -49,6 +51,38 @@ class _Pictures:
     def key(self, index: int) -> bytes:
         """A picture is known by its place: the same world always draws the same."""
         return content_key(self.world.version.encode(), self.split.encode(), str(index).encode())
+
+
+FACT = "ground.colour"
+"""The fact that is told wrong: of all scenes' captions one sentence alone states it."""
+
+
+class _ToldWrong(Sequence["tuple[int, str] | None"]):
+    """The sentence that states the ground's colour, with another colour; made on demand."""
+
+    def __init__(self, world: World, split: str) -> None:
+        self.world, self.split = world, split
+
+    def __len__(self) -> int:
+        return self.world.splits[self.split]
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[int, str]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[int, str]]: ...
+
+    def __getitem__(self, index: int | slice) -> tuple[int, str] | list[tuple[int, str]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if index >= len(self):
+            raise IndexError(index)
+        scene = self.world.sample_scene(self.split, index)
+        colour = scene.ground_colour
+        told = [(k, s.text) for k, s in enumerate(self.world.long_caption(scene)) if FACT in s.facts]
+        ((place, text),) = told
+        other = Stream("needle", self.split, index).pick([c for c in GROUND_COLOURS if c != colour])
+        return place, re.sub(rf"\b{colour}\b", other, text, count=1)
 
 
 class _ShortCaptions(Sequence[str]):
@@ -98,7 +132,7 @@ def load_second(root: object = None, split: str | None = None, variant: int = 0)
         return data
     short = list(data.short_captions or ())
     protocol = f"{SECOND.version}, split short: {len(short):,} generated scenes at 48 px, one short caption each"
-    return replace(data, captions=short, sentences=None, protocol=protocol)
+    return replace(data, captions=short, sentences=None, told_wrong=None, protocol=protocol)
 
 
 def _load(world: World, root: object, split: str | None, variant: int) -> RetrievalDataset:
@@ -120,6 +154,7 @@ def _load(world: World, root: object, split: str | None, variant: int) -> Retrie
         caption_image=np.arange(count),
         sentences=sentences,
         short_captions=_ShortCaptions(world, split, variant),
+        told_wrong=_ToldWrong(world, split),
     )
 
 

@@ -108,10 +108,10 @@ _ALL_FIRST = [is_(name, 1, f"all {name}") for name in ("first_sentence_influence
 _MIDDLE = [f"self_cosine_{where}" for where in ("start", "middle", "end")]
 KINDS: Claims = {
     "place": {BAG: [_FREE], SUMMARY: [_FREE, is_("content_recall@1", CHANCE, "details are not read", least=2)]},
-    "place-others": {BAG: [_FREE], FIRST: [above("place_recall@1", 0.05, "the first place is read", most=1)]},
+    "place-others": {BAG: [_FREE], FIRST: [above("place_recall@1", 0.05, "the first place is read", "t2i", most=1)]},
     "place-pads": {
         WEIGHTED: [_FREE], BAG: [_FREE], SUMMARY: [_FREE],
-        FIRST: [is_("place_recall@1", CHANCE, "nothing is read behind a sentence of pads", least=3.0)],
+        FIRST: [is_("place_recall@1", CHANCE, "nothing is read behind a sentence of pads", "t2i", least=3)],
     },
     "reliance": {
         FIRST: [above("excess_loss", 0.3, "lost beyond what the sentence tells", "late-fusion")],

@@ -1,12 +1,15 @@
-"""What probes will cost: distinct texts and images that a model has to encode."""
+"""What probes will cost on a data set: texts and images that a model has to encode."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.sentences import dataset_sentences, split_sentences
+from clipbias.probe.costs import applied, drawn, kind_texts, passes_on_its_own
 from clipbias.probe.spec import Probe
 
 
@@ -16,7 +19,7 @@ class Cost:
 
     Attributes:
         images: to encode.
-        texts: distinct ones of the retrieval probes, to encode.
+        texts: to encode: the distinct ones of the retrieval probes, and what other kinds ask at most.
         apart: probes that pass texts through the model in their own way, not counted.
     """
 
@@ -35,17 +38,22 @@ class Cost:
 
 def cost(dataset: RetrievalDataset, probes: Sequence[Probe]) -> Cost:
     """The cost of ``probes`` on ``dataset``: each distinct text and each image once, as `Session` encodes them."""
-    texts: set[tuple[str, int | None, int]] = set()
+    texts: set[tuple[Any, ...]] = set()
     sentences = dataset_sentences(dataset)
-    short = [] if dataset.short_captions is None else list(dataset.short_captions)
-    short_sentences = [tuple(split_sentences(text)) or (text,) for text in short]
-    for condition in (condition for probe in probes for condition in probe.conditions):
-        if condition.captions == "short":
-            pairs = zip(short, short_sentences, strict=True)
-        else:
-            pairs = zip(dataset.captions, sentences, strict=True)
-        for caption, before in pairs:
-            out = condition.apply(before)
-            text = caption if out is None or out == before else " ".join(out)
-            texts.add((text, condition.first_tokens, condition.token_padding))
-    return Cost(len(dataset.image_names), len(texts), tuple(p.name for p in probes if not p.conditions))
+    long = [pair for probe in probes for pair in drawn(probe)]
+    for caption, before in zip(dataset.captions, sentences, strict=True) if long else ():
+        texts |= applied(long, caption, before)
+    short = [pair for probe in probes for pair in drawn(probe, "short")]
+    for text in (dataset.short_captions or ()) if short else ():
+        texts |= applied(short, text, tuple(split_sentences(text)) or (text,))
+    asked = sum(_asked(probe, sentences) for probe in probes if not probe.conditions and not passes_on_its_own(probe))
+    return Cost(len(dataset.image_names), len(texts) + asked, tuple(p.name for p in probes if passes_on_its_own(p)))
+
+
+def _asked(probe: Probe, sentences: Sequence[tuple[str, ...]]) -> int:
+    """Texts that a kind asks of all captions, at most: of its limit, those with most to ask."""
+    lengths = Counter(len(own) for own in sentences)
+    found = {length: kind_texts(probe, length) for length in lengths}
+    each = sorted((one.texts for n, one in found.items() if one for _ in range(lengths[n])), reverse=True)
+    limits = {one.captions for one in found.values() if one}
+    return sum(each[: next(iter(limits), None)])

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,10 @@ from PIL import Image
 from torch import Tensor
 
 from clipbias.data.dataset import RetrievalDataset
+from clipbias.data.scenes import load_scenes
 from clipbias.models.encoder import Encoder, opened
 from clipbias.models.tokenizer import require_room
 from clipbias.models.tower import Attention, TextTower
-from clipbias.scenes import long_caption, sample_scene
 
 KINDS = ("first words", "weighted", "no order", "summary", "everything")
 FIRST_WORDS = 8
@@ -40,7 +41,8 @@ _WORD = re.compile(r"\S+")
 
 def rigged_data() -> RetrievalDataset:
     """Captions of the embedded validation scenes; the picture of caption i is of colour i, its short one its first."""
-    sentences = [tuple(s.text for s in long_caption(sample_scene("validation", i))) for i in range(CAPTIONS)]
+    scenes = load_scenes(split="validation")
+    sentences, wrong = list(scenes.sentences or ())[:CAPTIONS], list(islice(scenes.told_wrong or (), CAPTIONS))
     return RetrievalDataset(
         name="selftest",
         split="all",
@@ -51,6 +53,7 @@ def rigged_data() -> RetrievalDataset:
         caption_image=np.arange(CAPTIONS),
         sentences=sentences,
         short_captions=[s[0] for s in sentences],
+        told_wrong=wrong,
     )
 
 

@@ -69,7 +69,7 @@ def drawn_claims(rig: Rig) -> Claims:
     told = "found as often as the summary is drawn"
     design = {
         kind: [
-            covers("place_slope", row.value, "as where every sentence is told at every place")
+            covers("place_slope", row.value, "as where every sentence is told at every place", row.condition)
             for row in rig.rows(kind, replace(_probe("place"), settings={"places": 4, "squares": 4}))
             if row.metric == "place_slope"
         ]

@@ -25,7 +25,7 @@ from clipbias.probe.run import run_probe
 from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
 from clipbias.results.folder import read_queries, read_rows
-from clipbias.scenes import sample_scene
+from clipbias.scenes.world import GROUND_COLOURS
 
 TEXTS = ["a dog", "A large red circle under a blue sky. The circle is striped.", "cat " * 90]
 
@@ -120,16 +120,20 @@ def test_a_model_without_a_known_tower_is_refused(tmp_path):
         run_probe(session, find_probes("attention")[0], tmp_path)
 
 
-def test_needle_captions_differ_in_one_word_at_the_place_asked_for():
+@pytest.mark.parametrize("name", ["scenes", "scenes-2"])
+def test_needle_captions_differ_in_one_word_at_the_place_asked_for(name):
+    data = clipbias.load_dataset(name)
     for index in range(60):
-        scene = sample_scene("test", index)
+        place, false = data.told_wrong[index]
         for k in range(1, 9):
-            both = needle_captions(scene, k, ("Filler.",))
+            both = needle_captions(data.sentences[index], place, false, k, ("Filler.",))
             if both is None:
                 continue
             right, wrong = (text.split(" ") for text in both)
+            assert sorted(both[0].removeprefix("Filler. ")) == sorted(data.captions[index])
             changed = [(a, b) for a, b in zip(right, wrong, strict=True) if a != b]
-            assert len(changed) == 1 and changed[0][0].strip(".") == scene.ground_colour != changed[0][1].strip(".")
+            colours = [word.strip(".") for word in changed[0]]
+            assert len(changed) == 1 and colours[0] != colours[1] and set(colours) <= set(GROUND_COLOURS)
             before = " ".join(right[: [a != b for a, b in zip(right, wrong, strict=True)].index(True)])
             assert before.count(". ") == k  # the filler and k - 1 sentences end before it
 
@@ -149,13 +153,20 @@ def test_needle_counts_ties_as_half_and_perfect_readers_as_right(tmp_path):
     assert found["needle_cut", "fillers-0", 1.0] == 0
 
 
-def test_needle_needs_the_scenes(tmp_path):
+def test_needle_takes_any_data_that_know_a_fact_and_only_these(tmp_path):
     from dataclasses import replace
 
-    session = _session(3)
-    session.dataset = replace(session.dataset, name="mine")
-    with pytest.raises(UserError, match="use --data scenes, not mine"):
-        run_probe(session, find_probes("needle")[0], tmp_path)
+    session = _session(6)
+    data = session.dataset
+    session.dataset = replace(data, name="mine", told_wrong=[None, *data.told_wrong[1:3], None, None, None])
+    rows = read_rows(run_probe(session, find_probes("needle")[0], tmp_path))
+    assert {row.n for row in rows if row.metric == "needle_accuracy" and row.x == 1} == {2}
+    session.dataset = replace(data, name="mine", told_wrong=[None] * 6)
+    with pytest.raises(UserError, match="no fact is known of its first 300 captions"):
+        run_probe(session, find_probes("needle")[0], tmp_path / "none")
+    session.dataset = replace(data, name="mine", told_wrong=None)
+    with pytest.raises(UserError, match="use --data scenes or scenes-2, not mine"):
+        run_probe(session, find_probes("needle")[0], tmp_path / "other")
 
 
 def test_half_depth_by_hand():

@@ -74,6 +74,102 @@ def test_intervals_of_place_effects_cover_the_truth():
     assert 0.90 <= np.mean(hits) <= 0.99
 
 
+def simulated_run(root, model, hit, told, at, query):
+    """A run folder of the probe `place` whose queries are found or not as ``hit`` says."""
+    from tests_support import make_run
+
+    from clipbias.results.folder import run_folder, write_run
+    from clipbias.results.record import QUERY_COLUMNS
+
+    queries = pd.DataFrame(
+        {
+            "condition": [f"{s + 1}-at-{j + 1}" for s, j in zip(told, at, strict=True)], "direction": "t2i",
+            "query": query, "cluster": query, "better": np.where(hit, 0, 5), "equal": 0, "right": 1, "cosine": 0.5,
+            "margin": 0.1, "eligible": True, "affected": True,
+        }
+    )[list(QUERY_COLUMNS)]  # fmt: skip
+    folder = run_folder(root, model, "d", "place")
+    write_run(folder, make_run(model=model, probe="place", probe_spec="p", data="d"), [], queries)
+    return folder
+
+
+def test_intervals_of_the_interaction_of_model_and_place_cover_the_truth():
+    """Hits are drawn: a content of its own each, a common noise of both models, and known effects of places."""
+    effects = np.array([[0.15, 0.05, -0.05, -0.15], [0.0, 0.05, 0.0, -0.05]])
+    truth = effects[1] - effects[0]
+    covered = []
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        query, told, square = (a.ravel() for a in np.meshgrid(*map(np.arange, (80, 4, 2)), indexing="ij"))
+        place = (query + told + square) % 4
+        level = np.clip(rng.uniform(0.25, 0.75, (80, 4)), 0.2, 0.8)[query, told]
+        luck = rng.uniform(size=(80, 4, 2))[query, told, square]  # the same for both: they are paired
+        hits = [(luck < level + effect[place]).astype(float) for effect in effects]
+        found = place_effects(hits[1] - hits[0], query * 4 + told, place, query)
+        covered.append([i is not None and i.low <= t <= i.high for (_, i), t in zip(found.effects, truth, strict=True)])
+    assert 0.90 <= np.mean(covered) <= 0.99
+
+
+def test_two_models_are_compared_place_by_place(tmp_path):
+    from typer.testing import CliRunner
+
+    from clipbias.cli.app import app
+    from clipbias.errors import UserError
+    from clipbias.results.places import place_contrasts
+
+    rng = np.random.default_rng(3)
+    query, told, square = (a.ravel() for a in np.meshgrid(*map(np.arange, (200, 4, 2)), indexing="ij"))
+    place = (query + told + square) % 4
+    steep = rng.uniform(size=len(query)) < np.array([0.8, 0.5, 0.3, 0.2])[place]
+    level = rng.uniform(size=len(query)) < 0.5
+    one, two = (simulated_run(tmp_path, m, h, told, place, query) for m, h in (("steep", steep), ("level", level)))
+    found = place_contrasts(one, two)
+    assert [line.place for line in found] == [1, 2, 3, 4, None]
+    for line in found:
+        assert line.apart[0] == pytest.approx(line.second[0] - line.first[0])
+    assert found[0].apart[1].high < 0 < found[3].apart[1].low and found[4].apart[1].low > 0
+    run = CliRunner().invoke(app, ["compare", "steep", "level", "--results", str(tmp_path)])
+    assert run.exit_code == 0 and "a place  T2I" in run.stdout and "B - A" in run.stdout, run.output
+    other = simulated_run(tmp_path, "other", level, told * 0, place, query * 8 + told * 2 + square)
+    assert place_contrasts(one, one)[0].apart == (0, None)
+    with pytest.raises(UserError, match="moves no sentence"):
+        from tests_support import write_models
+
+        write_models(tmp_path / "more", "m")
+        place_contrasts(*[next((tmp_path / "more").rglob("swap-1-4*/run.json")).parent] * 2)
+    assert other.exists()
+
+
+def test_images_meet_the_places_of_their_captions():
+    """I2T by hand: the cosines of every image with every caption of one square, own caption at its place."""
+    session = rigged("first words", sees="first words")
+    rows, queries = position(session, probe("place", squares=4))
+    mine = queries[queries["direction"] == "i2t"]
+    assert len(mine) == len(queries) / 2 and {r.condition for r in rows} == {"t2i", "i2t"}
+    effects = [r for r in by(rows, "place_effect", "i2t")]
+    assert effects[0].low > 0 > effects[-1].value and sum(r.value for r in effects) == pytest.approx(0)
+    flat, _ = position(rigged("no order", sees="no order"), probe("place"))
+    assert [r.value for r in by(flat, "place_effect")] == pytest.approx([0] * 8, abs=1e-9)
+    # Sentence 1 of caption 0 at place 1, as the design has it for told = 0, square = 0 and the first caption chosen.
+    from clipbias.probe.kinds.position import _texts
+
+    chosen = np.array([len(s) >= 4 for s in session.sentences])
+    at = (np.cumsum(chosen) - 1) % 4
+    texts = [text for text, *_ in _texts(session, 0, at, chosen, "neutral", "This is a photo.")]
+    cosines = session.images().numpy() @ session.encoder.encode_texts(texts).numpy().T
+    own = np.diag(cosines)
+    better = (cosines > own[:, None] + 1e-6).sum(axis=1)
+    told = mine[mine["condition"].str.startswith("1-at-")].drop_duplicates("query").set_index("query")
+    assert (told["better"].sort_index().to_numpy() == better[chosen]).all()
+
+
+def test_image_to_text_is_left_out_where_images_have_several_captions():
+    session = rigged("no order", sees="no order")
+    twice = replace(session.dataset, caption_image=np.arange(100) // 2, image_names=session.dataset.image_names[:50])
+    rows, queries = position(Session(session.encoder, twice), probe("place"))
+    assert {r.condition for r in rows} == {"t2i"} == set(queries["direction"])
+
+
 def test_places_that_no_sentence_joins_cannot_be_compared():
     with pytest.raises(ValueError, match="joins all places"):
         place_effects(np.zeros(4), np.arange(4), np.arange(4), np.arange(4))
@@ -82,17 +178,17 @@ def test_places_that_no_sentence_joins_cannot_be_compared():
 def test_a_reader_of_the_first_words_has_the_place_effect_that_it_must_have():
     session = rigged("first words")
     rows, queries = position(session, probe("place", squares=4))
-    rate = [r.value for r in by(rows, "place_recall@1")]
-    effects = by(rows, "place_effect")
+    rate = [r.value for r in by(rows, "place_recall@1", "t2i")]
+    effects = by(rows, "place_effect", "t2i")
     # Behind a whole sentence of filler less than one more word is read: near chance everywhere but at the first place.
     assert rate[0] > 0.05 and max(rate[1:]) < rate[0] / 2
     want = np.array(rate) - np.mean(rate)  # every sentence at every place: the plain means
     assert [r.value for r in effects] == pytest.approx(want)
     assert by(rows, "place_slope")[0].high < 0
     half, _ = position(session, probe("place", squares=2))
-    for row, true in zip(by(half, "place_effect"), want, strict=True):
+    for row, true in zip(by(half, "place_effect", "t2i"), want, strict=True):
         assert row.low <= true <= row.high
-    assert len(queries) == 16 * (np.array([len(s) for s in session.sentences]) >= 4).sum()
+    assert len(queries) == 2 * 16 * (np.array([len(s) for s in session.sentences]) >= 4).sum()
 
 
 @pytest.mark.parametrize("fill", ["neutral", "others"])

@@ -1,13 +1,14 @@
-"""Position sensitivity on the built-in scenes: one fact, told right or wrong, in the k-th sentence.
+"""Position sensitivity where a fact is known: one sentence, told right or wrong, in the k-th place.
 
-Two captions differ in one word, the colour of the ground, which the k-th sentence states; everything else a
-caption says of its scene stays. A model that reads the k-th sentence prefers the right one for the image.
+Two captions differ in that sentence alone (on scenes in one word, the colour of the ground), which stands k-th;
+everything else a caption says stays. A model that reads the k-th sentence prefers the right one for the image.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -17,29 +18,23 @@ from clipbias.probe.measure import mean_rows, no_queries
 from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
 from clipbias.results.record import Row
-from clipbias.scenes import long_caption, sample_scene
-from clipbias.scenes.world import GROUND_COLOURS, Scene, Stream
 from clipbias.stats.intervals import METHODS, resampled
 
-FACT = "ground.colour"
 
-
-def needle_captions(scene: Scene, k: int, fillers: tuple[str, ...] = ()) -> tuple[str, str] | None:
-    """The right and the wrong caption with the needle as sentence ``k`` (from 1), behind ``fillers``.
+def needle_captions(
+    sentences: Sequence[str], place: int, wrong: str, k: int, fillers: tuple[str, ...] = ()
+) -> tuple[str, str] | None:
+    """The right and the wrong caption with sentence ``place`` (from 0) as the ``k``-th (from 1), behind ``fillers``.
 
     None where the caption has too few sentences for that place.
     """
-    sentences = long_caption(scene)
-    needle = next(s.text for s in sentences if FACT in s.facts)
-    others = [s.text for s in sentences if FACT not in s.facts]
-    if k > len(others) + 1:
+    if k > len(sentences):
         return None
-    wrong = Stream("needle", scene.split, scene.index).pick([c for c in GROUND_COLOURS if c != scene.ground_colour])
-    right_and_wrong = []
-    for colour in (scene.ground_colour, wrong):
-        told = re.sub(rf"\b{scene.ground_colour}\b", colour, needle, count=1)
-        right_and_wrong.append(" ".join([*fillers, *others[: k - 1], told, *others[k - 1 :]]))
-    return right_and_wrong[0], right_and_wrong[1]
+    others = [*sentences[:place], *sentences[place + 1 :]]
+    right, false = (
+        " ".join([*fillers, *others[: k - 1], told, *others[k - 1 :]]) for told in (sentences[place], wrong)
+    )
+    return right, false
 
 
 def half_depth(accuracy: np.ndarray) -> np.ndarray:
@@ -69,30 +64,37 @@ def needle(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     forms have the same feature because the context ends before the needle, and ``needle_half_depth``.
 
     Raises:
-        UserError: the data are not the built-in scenes, whose truth is known.
+        UserError: the data know no fact of any caption (`RetrievalDataset.told_wrong`).
     """
     dataset = session.dataset
-    if dataset.name != "scenes":
-        raise UserError(f"the needle probe needs data whose facts are known: use --data scenes, not {dataset.name}")
+    if dataset.told_wrong is None:
+        raise UserError(
+            f"the needle probe needs data whose facts are known: use --data scenes or scenes-2, not {dataset.name}"
+        )
     settings = probe.settings_like(scenes=300, places=8, filler="This is a photo.", fillers=[0])
     places, filler, numbers = settings["places"], settings["filler"], settings["fillers"]
-    scenes = min(settings["scenes"], len(dataset.image_names))
-    images = session.images()[:scenes]
-    cluster = np.arange(scenes)
+    known = [
+        (caption, fact)
+        for caption, fact in enumerate(islice(dataset.told_wrong, settings["scenes"]))
+        if fact is not None
+    ]
+    if not known:
+        raise UserError(f"{dataset.name}: no fact is known of its first {settings['scenes']:,} captions")
+    images, cluster = session.images(), dataset.caption_image[[caption for caption, _ in known]]
+    scenes = len(known)
     rows: list[Row] = []
     for order, count in enumerate(numbers):
         values, cut = np.full((2, scenes, places), np.nan)
         pairs: list[tuple[int, int]] = []
         texts: list[str] = []
-        for index in range(scenes):
-            scene = sample_scene(dataset.split, index)
+        for index, (caption, (place, wrong)) in enumerate(known):
             for k in range(1, places + 1):
-                both = needle_captions(scene, k, (filler,) * count)
+                both = needle_captions(session.sentences[caption], place, wrong, k, (filler,) * count)
                 if both is not None:
                     pairs.append((index, k - 1))
                     texts += both
         features = session.encoder.encode_texts(texts)
-        owner = images[[index for index, _ in pairs]]
+        owner = images[cluster[[index for index, _ in pairs]]]
         right, wrong = ((features[side::2] * owner).sum(dim=1) for side in (0, 1))
         scene_of, place_of = np.array(pairs).T
         values[scene_of, place_of] = (right > wrong).numpy() + 0.5 * (right == wrong).numpy()

@@ -3,11 +3,13 @@
 Of a caption with sentences 1..K, sentence s stands alone at place (s + i + r) mod K, i the caption's number and r = 0,
 1, ... the square; fillers as long as the other sentences take their places. So over a data set each sentence is met at
 each place equally often, and within one sentence, told at ``squares`` places, content is a constant
-(`clipbias.stats.places`). Text-to-image only: an image with several captions would meet several places at once.
+(`clipbias.stats.places`). Image to text: an image's own caption stands at its place among captions at all places; only
+where every image has one caption, since with several it would meet several places at once.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +25,8 @@ from clipbias.results.record import QUERY_COLUMNS, Row
 from clipbias.stats.intervals import METHODS, Interval
 from clipbias.stats.places import place_effects
 from clipbias.stats.ties import credit
+
+log = logging.getLogger(__name__)
 
 FILLS = ("neutral", "others", "pads")
 
@@ -52,10 +56,10 @@ def _texts(session: Session, told: int, at: np.ndarray, chosen: np.ndarray, fill
 
 
 def position(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
-    """Rows of the condition ``t2i``: ``place_recall@1`` (x: place), ``content_recall@1`` (x: sentence),
+    """Rows of the conditions ``t2i`` and ``i2t``: ``place_recall@1`` (x: place), ``content_recall@1`` (x: sentence),
     ``place_effect`` (x: place; points freed of content, summing to 0) and ``place_slope`` (change a place).
 
-    The queries of sentence s at place j are the condition ``s-at-j``.
+    The queries of sentence s at place j are the condition ``s-at-j``. No I2T where images have several captions.
 
     Raises:
         UserError: a setting that is not known.
@@ -71,29 +75,40 @@ def position(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     if not chosen.any():
         raise NotApplicable(f"{session.dataset.name}: no caption has {places} sentences")
     numbers = np.cumsum(chosen) - 1
-    tables = []
+    owner = session.dataset.caption_image
+    one_each = len(np.unique(owner)) == len(owner)
+    # The caption of each query: itself, or the one of the image.
+    caption = {"t2i": np.arange(len(owner)), **({"i2t": np.argsort(owner)} if one_each else {})}
+    if not one_each:
+        log.warning("%s: image to text left out: an image has several captions", probe.name)
+    tables: dict[str, list[pd.DataFrame]] = {direction: [] for direction in caption}
     for told in range(places):
         for square in range(squares):
             at = (told + numbers + square) % places
-            ranking = session.rankings(_texts(session, told, at, chosen, fill, known["text"]))["t2i"]
-            table = query_table(ranking, session.dataset.caption_image).assign(told=told, at=at)
-            tables.append(table[chosen])
+            rankings = session.rankings(_texts(session, told, at, chosen, fill, known["text"]))
+            for direction, mine in caption.items():
+                table = query_table(rankings[direction], session.clusters(direction)).assign(told=told, at=at[mine])
+                tables[direction].append(table[chosen[mine]])
             session.progress(probe.name, told * squares + square + 1, places * squares)
-    table = pd.concat(tables, ignore_index=True)
-    table["hit"] = credit(table["better"].to_numpy(), table["equal"].to_numpy(), table["right"].to_numpy(), 1)
-    names = (table["told"] + 1).astype(str) + "-at-" + (table["at"] + 1).astype(str)
-    queries = table.assign(condition=names, direction="t2i", eligible=True, affected=True)[list(QUERY_COLUMNS)]
-    return _rows(probe.name, table, places), queries
+    rows: list[Row] = []
+    queries = []
+    for order, (direction, parts) in enumerate(tables.items()):
+        table = pd.concat(parts, ignore_index=True)
+        table["hit"] = credit(table["better"].to_numpy(), table["equal"].to_numpy(), table["right"].to_numpy(), 1)
+        names = (table["told"] + 1).astype(str) + "-at-" + (table["at"] + 1).astype(str)
+        queries.append(table.assign(condition=names, direction=direction, eligible=True, affected=True))
+        rows += _rows(probe.name, direction, order, table, places)
+    return rows, pd.concat(queries, ignore_index=True)[list(QUERY_COLUMNS)]
 
 
-def _rows(probe: str, table: pd.DataFrame, places: int) -> list[Row]:
+def _rows(probe: str, direction: str, order: int, table: pd.DataFrame, places: int) -> list[Row]:
     hit, at, told, cluster = (table[name].to_numpy() for name in ("hit", "at", "told", "cluster"))
     rows: list[Row] = []
     for metric, factor in (("place_recall@1", at), ("content_recall@1", told)):
         for level in range(places):
             mine = factor == level
             rows += mean_rows(
-                cluster[mine], hit[mine, None], probe=probe, condition="t2i", order=0, metrics=[metric],
+                cluster[mine], hit[mine, None], probe=probe, condition=direction, order=order, metrics=[metric],
                 xs=[float(level + 1)], credits=True,
             )  # fmt: skip
     found = place_effects(hit, table["query"].to_numpy() * places + told, at, cluster)
