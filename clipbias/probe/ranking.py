@@ -131,61 +131,97 @@ def rank_both(
     Raises:
         UserError: NaN or infinite features, or an image without a caption.
     """
-    for what, features in (("text", texts), ("image", images)):
-        if not bool(torch.isfinite(features).all()):
-            raise UserError(f"the model's {what} features hold NaN or infinite values; they cannot be ranked")
     owner = np.asarray(caption_image)
-    lonely = np.setdiff1d(np.arange(len(images)), owner)
-    if len(lonely):
-        raise UserError(f"image {lonely[0]} has no caption; it cannot be a query")
+    _check(texts, images, owner)
     columns = _side(images, np.arange(len(images)), np.arange(len(images)))
     source = np.arange(len(owner)) if caption_row is None else np.asarray(caption_row)
     # Captions in the order of their images: positives then lie in few blocks, near the diagonal.
     lines = _side(texts, source, columns.place[owner])
-    t_rows, i_rows = lines.rows.to(device), columns.rows.to(device)
     own_column = torch.from_numpy(columns.place[owner[lines.items]])  # in the columns' order
-    count = {"t2i": len(owner), "i2t": len(images)}
-    best = {d: torch.full((n,), -torch.inf, device=device) for d, n in count.items()}
-    rival = {d: torch.full((n,), -torch.inf, device=device) for d, n in count.items()}
-    ahead, level, right = (
-        {d: torch.zeros(n, dtype=torch.int64, device=device) for d, n in count.items()} for _ in range(3)
-    )
-    wanted = own_column.to(device)
+    tiles = _Tiles(lines, columns, lines.rows.to(device), columns.rows.to(device), own_column.to(device), block)
+    sizes = {"t2i": len(owner), "i2t": len(images)}
+    best = {d: torch.full((n,), -torch.inf, device=device) for d, n in sizes.items()}
+    for t_part, i_part, values, hit, column in tiles.similarities(only_positives=True):
+        found = values[hit, column]
+        best["t2i"][t_part][hit] = found
+        best["i2t"][i_part].scatter_reduce_(0, column, found, "amax")
+    counted = {d: _Counts.empty(n, device) for d, n in sizes.items()}
+    for t_part, i_part, values, hit, column in tiles.similarities(only_positives=False):
+        found = values[hit, column]
+        counted["t2i"].right[t_part][hit] += found == best["t2i"][t_part][hit]
+        counted["i2t"].right[i_part].index_add_(0, column, (found == best["i2t"][i_part][column]).long())
+        values[hit, column] = -torch.inf
+        counted["t2i"].add(t_part, values, best["t2i"], axis=1)
+        counted["i2t"].add(i_part, values, best["i2t"], axis=0)
+    back = {"t2i": lines.place, "i2t": columns.place}
+    return {d: counted[d].ranking(best[d], back[d]) for d in DIRECTIONS}
 
-    def similarities(only_positives: bool) -> Iterator[tuple[slice, slice, Tensor, Tensor, Tensor]]:
+
+def _check(texts: Tensor, images: Tensor, owner: np.ndarray) -> None:
+    """Refuse what cannot be ranked.
+
+    Raises:
+        UserError: NaN or infinite features, or an image without a caption.
+    """
+    for what, features in (("text", texts), ("image", images)):
+        if not bool(torch.isfinite(features).all()):
+            raise UserError(f"the model's {what} features hold NaN or infinite values; they cannot be ranked")
+    lonely = np.setdiff1d(np.arange(len(images)), owner)
+    if len(lonely):
+        raise UserError(f"image {lonely[0]} has no caption; it cannot be a query")
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """The blocks of the similarity matrix of two sides; ``own`` is the column of each line's positive."""
+
+    lines: _Side
+    columns: _Side
+    t_rows: Tensor
+    i_rows: Tensor
+    own: Tensor
+    block: int
+
+    def similarities(self, only_positives: bool) -> Iterator[tuple[slice, slice, Tensor, Tensor, Tensor]]:
         """(lines, columns, block [B, C], and its positive entries as local indices)."""
-        for t_first, t_part, t_local in lines.chunks(block):
-            for i_first, i_part, i_local in columns.chunks(block):
-                own = wanted[t_part]
+        for t_first, t_part, t_local in self.lines.chunks(self.block):
+            for i_first, i_part, i_local in self.columns.chunks(self.block):
+                own = self.own[t_part]
                 hit = ((own >= i_part.start) & (own < i_part.stop)).nonzero().squeeze(1)
                 if only_positives and not len(hit):
                     continue
                 # The product is always that of the same two whole blocks: the same bits in both passes.
-                product = t_rows[t_first : t_first + block] @ i_rows[i_first : i_first + block].T
+                product = self.t_rows[t_first : t_first + self.block] @ self.i_rows[i_first : i_first + self.block].T
                 yield t_part, i_part, _expand(product, t_local, i_local), hit, own[hit] - i_part.start
 
-    for t_part, i_part, values, hit, column in similarities(only_positives=True):
-        found = values[hit, column]
-        best["t2i"][t_part][hit] = found
-        best["i2t"][i_part].scatter_reduce_(0, column, found, "amax")
-    for t_part, i_part, values, hit, column in similarities(only_positives=False):
-        found = values[hit, column]
-        right["t2i"][t_part][hit] += found == best["t2i"][t_part][hit]
-        right["i2t"][i_part].index_add_(0, column, (found == best["i2t"][i_part][column]).long())
-        values[hit, column] = -torch.inf
-        for direction, part, axis in (("t2i", t_part, 1), ("i2t", i_part, 0)):
-            bound = best[direction][part].unsqueeze(axis)
-            above = torch.count_nonzero(values > bound, dim=axis)
-            ahead[direction][part] += above
-            level[direction][part] += torch.count_nonzero(values >= bound, dim=axis) - above
-            torch.maximum(rival[direction][part], values.amax(dim=axis), out=rival[direction][part])
-    back = {"t2i": lines.place, "i2t": columns.place}
-    out = {}
-    for direction in DIRECTIONS:
-        margin = (best[direction] - rival[direction]).clamp(max=2.0)
-        parts = (ahead[direction], level[direction], right[direction], best[direction], margin)
-        out[direction] = Ranking(*(part.cpu().numpy()[back[direction]] for part in parts))
-    return out
+
+@dataclass(frozen=True)
+class _Counts:
+    """Of each query [Q] of a direction: what `Ranking` holds, and the best negative's similarity."""
+
+    ahead: Tensor
+    level: Tensor
+    right: Tensor
+    rival: Tensor
+
+    @staticmethod
+    def empty(queries: int, device: torch.device | str) -> _Counts:
+        """Nothing counted yet."""
+        counts = [torch.zeros(queries, dtype=torch.int64, device=device) for _ in range(3)]
+        return _Counts(*counts, torch.full((queries,), -torch.inf, device=device))
+
+    def add(self, part: slice, values: Tensor, best: Tensor, axis: int) -> None:
+        """Count a block's negatives (its positives are -inf) for its queries ``part``, which lie across ``axis``."""
+        bound = best[part].unsqueeze(axis)
+        above = torch.count_nonzero(values > bound, dim=axis)
+        self.ahead[part] += above
+        self.level[part] += torch.count_nonzero(values >= bound, dim=axis) - above
+        torch.maximum(self.rival[part], values.amax(dim=axis), out=self.rival[part])
+
+    def ranking(self, best: Tensor, order: np.ndarray) -> Ranking:
+        """The finished counts, item ``order[i]`` becoming query i."""
+        parts = (self.ahead, self.level, self.right, best, (best - self.rival).clamp(max=2.0))
+        return Ranking(*(part.cpu().numpy()[order] for part in parts))
 
 
 def leaders(
