@@ -76,8 +76,10 @@ def from_estimates(
     if seeds < max(2, least):
         return None
     value = float(estimates.mean())
-    error = np.sqrt(np.mean(query_variance) + estimates.var(ddof=1) / seeds)
+    between = float(estimates.var(ddof=1)) / seeds
+    error = float(np.sqrt(np.mean(query_variance) + between))
     # Satterthwaite: the queries' part has many degrees of freedom, the seeds' part has S - 1.
-    freedom = (seeds - 1) * (error**2 / max(estimates.var(ddof=1) / seeds, 1e-300)) ** 2
-    reach = float(stdtrit(min(freedom, 1e6), (1 + level) / 2) * error)
+    share = between / error**2 if error else 1.0
+    freedom = (seeds - 1) / max(share**2, 1e-6 * (seeds - 1))  # a million at most: normal
+    reach = float(stdtrit(freedom, (1 + level) / 2) * error)
     return Interval(value, value - reach, value + reach)
