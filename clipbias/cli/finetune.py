@@ -119,7 +119,7 @@ def pretrain_nano_command(
 def export_command(
     model: Annotated[str, typer.Argument(help="A model: a name, or the model.pt of a run.")],
     out: Annotated[Path, typer.Option(help="The file, or for openclip the folder.")],
-    to: Annotated[str, typer.Option(help="longclip, safetensors or openclip.")] = "safetensors",
+    to: Annotated[str, typer.Option(help="longclip, safetensors, openclip or transformers.")] = "safetensors",
 ) -> None:
     """Write a model in a layout that other programs read."""
     from clipbias.finetune.export import write_layout

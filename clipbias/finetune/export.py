@@ -21,6 +21,7 @@ from clipbias.models.encoder import Encoder
 from clipbias.models.layouts import State, compact_tokens, custom_to_openai, shape_of, to_longclip_layout
 from clipbias.models.libraries.openclip_config import CONFIG
 from clipbias.models.libraries.tokens import HubTokens
+from clipbias.models.libraries.transformers_clip import HubClip, HubVisual, write_hub_folder
 from clipbias.models.preprocessing import CLIP_MEAN, CLIP_STD
 from clipbias.names import for_markdown, for_terminal
 from clipbias.provenance import source_state, versions
@@ -28,7 +29,7 @@ from clipbias.provenance import source_state, versions
 if TYPE_CHECKING:
     from open_clip.model import CustomTextCLIP
 
-LAYOUTS = ("longclip", "safetensors", "openclip")
+LAYOUTS = ("longclip", "safetensors", "openclip", "transformers")
 LONGCLIP_KEEP = 20
 
 
@@ -49,7 +50,8 @@ def write_layout(encoder: Encoder, layout: str, out: Path) -> Path:
     Args:
         encoder: any model of open_clip's modules; for the first two layouts an OpenAI-style ViT CLIP.
         layout: "longclip": a ``.pt`` that Long-CLIP's loader takes; "safetensors": the same names without pickle;
-            "openclip": a folder for ``open_clip.create_model_and_transforms("local-dir:FOLDER")``.
+            "openclip": a folder for ``open_clip.create_model_and_transforms("local-dir:FOLDER")``; "transformers": a
+            folder for ``CLIPModel.from_pretrained`` or, of a SigLIP from transformers, ``SiglipModel.from_pretrained``.
         out: the file or folder.
 
     Returns:
@@ -60,8 +62,11 @@ def write_layout(encoder: Encoder, layout: str, out: Path) -> Path:
     """
     if layout not in LAYOUTS:
         raise UserError(f"no layout is called {layout!r}; choose {', '.join(LAYOUTS)}")
-    if not isinstance(encoder, ClipEncoder):
-        raise UserError(f"{encoder.name}: only models of open_clip's modules can be exported")
+    encoder = encoder.as_clip()
+    if layout == "transformers":
+        return write_hub_folder(encoder.module, out, encoder)
+    if isinstance(encoder.module.visual, HubVisual):
+        raise UserError(f"{encoder.name} has transformers' image tower; export it as transformers")
     if layout == "openclip":
         return write_openclip(encoder.module, out, encoder)
     if not reads_clip_tokens(encoder):
@@ -163,7 +168,8 @@ def export_run(
 ) -> Path:
     """Export a finished run with its card.
 
-    What open_clip built goes to the open_clip folder ``folder/model``, any other to ``folder/model.pt``.
+    What open_clip built goes to the open_clip folder ``folder/model``, what came from transformers to a folder of its
+    form, any other to ``folder/model.pt``.
 
     Args:
         model: the trained model.
@@ -187,11 +193,12 @@ def export_run(
     for name in sorted(key for key in last if key.startswith("validation")):
         facts[name.replace("_", " ")] = f"{100 * last[name]:.1f}%"
     card = model_card(f"{recipe.name} on {data}", command, recipe.to_toml(), facts)
-    if base is not None and base.config is not None:
+    if base is not None and (base.config is not None or isinstance(base, HubClip)):
         # Readers of the other layouts would build OpenAI's ViT with QuickGELU and a causal text tower.
         with torch.no_grad():
             model.clip.text.positional_embedding.copy_(model.positions())
-        path = write_openclip(model.clip, folder / "model", base)
+        write = write_hub_folder if isinstance(base, HubClip) else write_openclip
+        path = write(model.clip, folder / "model", base)
         write_text(path / "README.md", card)
         return path
     path = folder / "model.pt"

@@ -27,6 +27,7 @@ from clipbias.finetune.train import Progress, total_steps, train
 from clipbias.finetune.validation import hold_out, validation_recall
 from clipbias.models.build import VOCABULARY
 from clipbias.models.clip_encoder import ClipEncoder
+from clipbias.models.encoder import Encoder
 from clipbias.models.nano import NANO_2_SHAPE, NANO_SHAPE, nano_clip
 from clipbias.models.preprocessing import clip_preprocessing
 from clipbias.models.tokenizer import ClipTokens, Tokens, clip_token_lists
@@ -153,21 +154,19 @@ def for_base(recipe: Recipe, encoder: object) -> Recipe:
 
 
 def trainable(encoder: object) -> ClipEncoder:
-    """The encoder, if it is one that a recipe can train.
+    """The encoder in open_clip's modules, if it is one that a recipe can train.
 
     Raises:
         UserError: it is not.
     """
-    if isinstance(encoder, ClipEncoder):
-        text = encoder.module.text
-        table = getattr(text, "positional_embedding", None)
-        fits = isinstance(table, nn.Parameter) and table.shape[:-1] == (encoder.context_length,)
-        if fits and hasattr(encoder.module, "logit_scale"):
-            return encoder
-    raise UserError(
-        f"{getattr(encoder, 'name', encoder)}: fine-tuning needs a model of open_clip's with a position table of its "
-        "text tower: CLIP, Long-CLIP, OpenCLIP, SigLIP"
-    )
+    if not isinstance(encoder, Encoder):
+        raise UserError(f"{encoder!r:.80}: fine-tuning needs a model that `clipbias.load_model` gives")
+    base = encoder.as_clip()
+    table = getattr(base.module.text, "positional_embedding", None)
+    if not isinstance(table, nn.Parameter) or table.shape[:-1] != (base.context_length,):
+        # What any encoder says that is none of open_clip's.
+        Encoder.as_clip(encoder)
+    return base
 
 
 def stretched_model(clip: CustomTextCLIP, recipe: Recipe, tokens: Tokens | None = None) -> TrainModel:

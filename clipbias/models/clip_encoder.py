@@ -94,6 +94,10 @@ class ClipEncoder(TorchEncoder):
             return TransformersTower(text)
         return OpenClipTower(self.name, self.module.text, self.tokens, self.encode_token_ids, self.device)
 
+    def as_clip(self) -> ClipEncoder:
+        """See `Encoder.as_clip`."""
+        return self
+
     def compile(self) -> None:
         """See `Encoder.compile`. Towers whose inputs have one shape are: images, and texts that are not trimmed."""
         self.module.visual.compile()

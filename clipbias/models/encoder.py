@@ -18,6 +18,8 @@ from clipbias.models.tower import TextTower
 if TYPE_CHECKING:
     from PIL import Image
 
+    from clipbias.models.clip_encoder import ClipEncoder
+
 PATHS = "upright by EXIF, RGB"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -100,6 +102,17 @@ class Encoder(ABC):
             NotApplicable: nothing is known of it.
         """
         raise NotApplicable(f"{self.name}: nothing is known of its text tower, only what it makes of whole texts")
+
+    def as_clip(self) -> ClipEncoder:
+        """The model in open_clip's modules, which recipes train.
+
+        Raises:
+            UserError: it cannot be.
+        """
+        raise UserError(
+            f"{self.name}: fine-tuning needs a model of open_clip's or transformers' with a position table of its text "
+            "tower: CLIP, Long-CLIP, OpenCLIP, SigLIP"
+        )
 
     def compile(self) -> None:
         """Let ``torch.compile`` make the towers faster, at the cost of a minute at the first batch.

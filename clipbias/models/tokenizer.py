@@ -113,6 +113,14 @@ def _bpe_digest() -> str:
     return digest(*(" ".join(pair) for pair in merges))
 
 
+def clip_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """CLIP's tokens with their ids, special tokens spelt as OpenAI does, and its merges in order."""
+    own = _bpe()
+    names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
+    merges = [(one, other) for one, other in sorted(own.bpe_ranks, key=own.bpe_ranks.__getitem__)]
+    return {names.get(token, token): number for token, number in own.encoder.items()}, merges
+
+
 Cleaning = Literal["openai", "huggingface"]
 # Unicode's white space; Python's str.split() also takes four control characters for it.
 _SPACE = re.compile("[\t-\r\x85 \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")

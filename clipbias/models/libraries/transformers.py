@@ -22,6 +22,8 @@ from clipbias.models.tower import TextTower
 if TYPE_CHECKING:
     from PIL import Image
 
+    from clipbias.models.clip_encoder import ClipEncoder
+
 _CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json",
             "special_tokens_map.json")  # fmt: skip
 _SAFE = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
@@ -144,7 +146,7 @@ class TransformersEncoder(TorchEncoder):
     """An `Encoder` around a model of transformers.
 
     Attributes:
-        module: the model.
+        module, image_processor: transformers' objects.
     """
 
     tokens: HubTokens
@@ -163,7 +165,7 @@ class TransformersEncoder(TorchEncoder):
         self.module = parts.module.eval().requires_grad_(False).to(device)
         self.device, self.precision, self.fingerprint = device, precision, parts.fingerprint
         self.tokens, self.context_length = tokens, tokens.context_length
-        self._image_processor, self._preprocessing = parts.image_processor, parts.preprocessing
+        self.image_processor, self._preprocessing = parts.image_processor, parts.preprocessing
         self._image_options = parts.image_options
         self._masked = parts.kind not in _UNMASKED
         self.trims = False
@@ -197,7 +199,7 @@ class TransformersEncoder(TorchEncoder):
     def pixels(self, image: Image.Image) -> Pixels:
         """See `TorchEncoder.pixels`."""
         given = self._image_options(image)
-        made = self._image_processor(images=[image.convert("RGB")], return_tensors="pt", **given)
+        made = self.image_processor(images=[image.convert("RGB")], return_tensors="pt", **given)
         return {name: value[0] for name, value in made.items() if isinstance(value, Tensor)}
 
     def last_needed(self, ids: Tensor) -> Tensor:
@@ -209,6 +211,12 @@ class TransformersEncoder(TorchEncoder):
         from clipbias.models.libraries.transformers_tower import TransformersTower
 
         return TransformersTower(self)
+
+    def as_clip(self) -> ClipEncoder:
+        """See `Encoder.as_clip`; CLIP's and SigLIP's."""
+        from clipbias.models.libraries.transformers_clip import as_clip
+
+        return as_clip(self)
 
     def attending(self) -> Callable[[], None]:
         """Let the model compute attention in the way that shows it; the answer puts it back."""
