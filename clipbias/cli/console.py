@@ -47,8 +47,11 @@ def print_table(
     right: Collection[str] = (),
     whole: Collection[str] = (),
     width: int = 160,
+    first_out: Sequence[str] = (),
+    stacked: Collection[str] = (),
+    more: str = "",
 ) -> None:
-    """Print a table.
+    """Print a table. Where a terminal is too narrow columns are left out, and named below it; no digit is cut.
 
     Args:
         columns: the headers.
@@ -57,18 +60,67 @@ def print_table(
         right: columns that stand to the right.
         whole: columns that are not broken over lines.
         width: in a file or a pipe, where there is no edge to keep to; a terminal has its own.
+        first_out: columns that may be left out, the least needed first.
+        stacked: columns whose cells have line ends of ours.
+        more: how to see what was left out.
     """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(for_terminal(title)) if title else None, title_justify="left", box=None, padding=(0, 1))
-    for name in columns:
-        table.add_column(Text(for_terminal(name)), justify="right" if name in right else "left", no_wrap=name in whole)
-    for row in rows:
-        table.add_row(*(Text(for_terminal(cell)) for cell in row))
+    def shown(cell: object, name: str) -> str:
+        return "\n".join(map(for_terminal, str(cell).split("\n") if name in stacked else [cell]))
+
+    table = [list(row) for row in rows]
+    cells = [[shown(row[number], name) for row in table] for number, name in enumerate(columns)]
+    least = [_needed(name, mine, name in whole) for name, mine in zip(columns, cells, strict=True)]
     console = Console()
-    Console(width=None if console.is_terminal else width).print(table)
+    edge = console.width if console.is_terminal else None
+    kept = fitting(columns, least, first_out, edge)
+    drawn = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for number in kept:
+        name = columns[number]
+        drawn.add_column(
+            Text(for_terminal(name)),
+            justify="right" if name in right else "left",
+            overflow="fold",
+            width=least[number] if name in whole else None,
+            min_width=least[number],
+        )
+    for line in range(len(table)):
+        drawn.add_row(*(Text(cells[number][line]) for number in kept))
+    if title:
+        say(title)
+    Console(width=max(edge or width, _total(least, kept))).print(drawn)
+    if left := [name for number, name in enumerate(columns) if number not in kept]:
+        say(f"left out in {edge} columns: {', '.join(left)}{f'; {more}' if more else ''}")
+
+
+def _needed(name: str, cells: Sequence[str], whole: bool) -> int:
+    """The least width of a column: long headings break at blanks, and so do cells of columns that are not whole."""
+    pieces = [piece for cell in cells for piece in (cell.split("\n") if whole else cell.split())]
+    head = [name] if len(name) <= 12 else name.split()
+    return max(map(len, [*pieces, *head]), default=0)
+
+
+def _total(least: Sequence[int], kept: Collection[int]) -> int:
+    return sum(least[number] + 2 for number in kept)
+
+
+def fitting(names: Sequence[str], least: Sequence[int], first_out: Sequence[str], edge: int | None) -> list[int]:
+    """The numbers of the columns that fit.
+
+    Args:
+        names, least: headers and least widths of the columns.
+        first_out: those that may be left out, the least needed first.
+        edge: columns of the terminal, None where there is no edge.
+    """
+    kept = list(range(len(names)))
+    for name in first_out:
+        if edge is None or _total(least, kept) <= edge:
+            break
+        kept = [number for number in kept if names[number] != name]
+    return kept
 
 
 class OneLine(logging.Formatter):
@@ -102,7 +154,7 @@ def _cell(value: object) -> object:
 
 
 def printed(records: Sequence[Mapping[str, object]], as_json: bool, as_csv: bool) -> bool:
-    """Print records for programs if one of the switches asks for it; whether it did.
+    """Print records as JSON or CSV if one of the switches asks for it; whether it did.
 
     Raises:
         UserError: both do.

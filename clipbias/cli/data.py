@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
     @group.command("list")
     def list_(as_json: Annotated[bool, typer.Option("--json", help="JSON output.")] = False) -> None:
-        """List the data sets that have a name, their licences, and where they are."""
+        """List the registered data sets, their licences, and where they are."""
         from clipbias.cli.console import print_json
         from clipbias.data.loading import DATASETS, dataset_spec
         from clipbias.data.roots import DATA_VARIABLE, configured_root

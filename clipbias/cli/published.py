@@ -57,7 +57,8 @@ def _print(numbers: list[Published], differing: list[list[Published]]) -> None:
     for data, group in groupby(lines(numbers), key=lambda line: line[0]):
         columns = ("model", "backbone", "T2I", "I2T", "protocol", "source", "ran by")
         rows = [line[1:] for line in group]
-        print_table(columns, rows, f"{data}, R@1 %", right=("T2I", "I2T"), whole=columns[:4], width=200)
+        print_table(columns, rows, f"{data}, R@1 %", right=("T2I", "I2T"), whole=columns[:4], width=200,
+                    first_out=("ran by", "protocol", "source"), more="--csv has all")  # fmt: skip
         if others := not_comparable(data):
             say(f"not comparable with numbers on {', '.join(others)}")
         say()

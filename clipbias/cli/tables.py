@@ -38,7 +38,8 @@ def print_rows(model: str, rows: list[Row]) -> None:
             cells += [f"{row.truncated:.0%}", f"{row.tokens_lost:.1f}"] if row.truncated else ["", ""]
         table.append(cells)
     everywhere = ("condition", "dir", *columns)
-    print_table(everywhere, table, f"{rows[0].probe}: {model}{n}", right=columns, whole=everywhere, width=120)
+    print_table(everywhere, table, f"{rows[0].probe}: {model}{n}", right=columns, whole=everywhere, width=120,
+                first_out=("R@1 all", "lost", "cut", "n", "p (Holm)"), more="--json has them")  # fmt: skip
     if sys.stdout.isatty() and len(headline) > 2:
         _print_chart(headline)
     if some_cut:

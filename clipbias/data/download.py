@@ -27,7 +27,7 @@ from clipbias.gate import read_text as read_gated
 
 TABLE = Path(__file__).with_name("downloads.toml")
 FOLDER = ".downloads"
-"""Below a data set's folder: cut downloads, and a receipt for each file that was fetched and checked."""
+"""Below a data set's folder: interrupted downloads, and a receipt for each file that was fetched and checked."""
 ATTEMPTS = 5
 _CHUNK = 1 << 20
 _MOVES = 1 << 20
@@ -57,7 +57,7 @@ class Source:
 
     @property
     def key(self) -> str:
-        """What its cut download and its receipt are called: files of several folders may share a name."""
+        """What its interrupted download and its receipt are called: files of several folders may share a name."""
         return f"{self.name}.{hashlib.sha256(f'{self.url} {self.to}'.encode()).hexdigest()[:8]}"
 
 
@@ -80,7 +80,7 @@ def sources(name: str, table: Path = TABLE) -> tuple[tuple[Source, ...], str]:
 def fetch(source: Source, root: Path, progress: Progress, attempts: int = ATTEMPTS, wait: float = 1.0) -> bool:
     """Bring one file of a data set to its place below ``root``.
 
-    A download that was cut goes on where it stopped, if the server has the same file still and takes ranges; else it
+    An interrupted download resumes, if the server has the same file still and takes ranges; else it
     starts anew. The size and, where it is known, the SHA-256 are checked before anything is moved or unpacked.
 
     Args:
@@ -149,7 +149,7 @@ def _is_done(receipt: Path, source: Source, root: Path) -> bool:
 
 
 def _state(part: Path) -> Path:
-    """Beside a cut download: which version of the file it is a part of."""
+    """Beside an interrupted download: which version of the file it is a part of."""
     return part.with_name(part.name + ".json")
 
 

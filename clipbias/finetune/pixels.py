@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def training_pixels(dataset: RetrievalDataset) -> RetrievalDataset:
-    """The same data set with decoded images kept in memory; for sets as small as the embedded one."""
+    """The same data set with decoded images kept in memory; for sets as small as the built-in one."""
     from PIL import Image
 
     kept: dict[int, tuple[tuple[int, int], bytes]] = {}

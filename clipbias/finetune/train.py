@@ -107,7 +107,7 @@ def _measured_step(
     """A step's values, with its speed and the GPU's memory.
 
     Raises:
-        UserError: the loss is no number; the last good state and the batch were written.
+        UserError: the loss is NaN or infinite; the last good state and the batch were written.
     """
     device = next(state.model.parameters()).device
     began = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from clipbias.models.entry import ModelEntry
@@ -36,6 +37,26 @@ _OPENCLIP = {
         "openclip", "ViT-B/16 SigLIP2", 64, 768, "openclip:ViT-B-16-SigLIP2/webli", size="1.5 GB"
     ),
 }
-for _entries in (*(reader.MODELS for reader in families().values()), _OPENCLIP):
-    for _name, _entry in _entries.items():
-        MODELS.add(_name, _entry)
+_TITLES = {"openclip": "OpenCLIP", "siglip": "SigLIP", "siglip2": "SigLIP 2"}
+_ENTRIES: dict[str, ModelEntry] = {}
+for _reader in families().values():
+    _ENTRIES |= _reader.MODELS
+    _TITLES |= getattr(_reader, "TITLES", {})
+_ENTRIES |= _OPENCLIP
+for _name, _entry in _ENTRIES.items():
+    MODELS.add(_name, _entry)
+
+
+def title_of(name: str) -> str:
+    """A model that ships with clipbias as people write it ("Long-CLIP B/16"); others by their own name."""
+    entry = _ENTRIES.get(name)
+    if entry is None:
+        return name
+    part = name
+    while part not in _TITLES and "-" in part:
+        part = part.rpartition("-")[0]
+    title = _TITLES.get(part, name)
+    size = re.search(r"([A-Za-z0-9]+/\d+)(?:, (\d+) px)?", entry.backbone.removeprefix("ViT-"))
+    if part == name or part not in _TITLES or size is None:
+        return title
+    return f"{title} {size[1]}" + (f" {size[2]} px" if size[2] else "")

@@ -103,7 +103,7 @@ class ClipEncoder(TorchEncoder):
         self.module.visual.compile()
         if not self.trims:
             self.module.text.compile()
-        # Results and kept features differ in rounding, so they say it.
+        # Results and cached embeddings differ in rounding, so they say it.
         self.options = {**self.options, "compile": "true"}
 
 

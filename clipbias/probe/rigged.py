@@ -40,13 +40,13 @@ _WORD = re.compile(r"\S+")
 
 
 def rigged_data() -> RetrievalDataset:
-    """Captions of the embedded validation scenes; the picture of caption i is of colour i, its short one its first."""
+    """Captions of the built-in validation scenes; the picture of caption i is of colour i, its short one its first."""
     scenes = load_scenes(split="validation")
     sentences, wrong = list(scenes.sentences or ())[:CAPTIONS], list(islice(scenes.told_wrong or (), CAPTIONS))
     return RetrievalDataset(
         name="selftest",
         split="all",
-        protocol=f"{CAPTIONS} captions of the embedded scenes, pictures that carry their number",
+        protocol=f"{CAPTIONS} captions of the built-in scenes, pictures that carry their number",
         image_names=[str(i) for i in range(CAPTIONS)],
         load_image=lambda i: Image.new("RGB", (1, 1), (i % 256, i // 256, 0)),
         captions=[" ".join(s) for s in sentences],

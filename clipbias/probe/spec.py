@@ -224,7 +224,7 @@ def _condition(table: object) -> Condition:
     if x is not None and (isinstance(x, bool) or not isinstance(x, (int, float))):
         raise Mistake("x", "a number is needed here", near)
     if x is not None and not math.isfinite(x):
-        raise Mistake("x", f"{x} is no number to plot", near)
+        raise Mistake("x", f"{x} is not a number to plot", near)
     steps = table.get("transforms", [])
     if not isinstance(steps, list):
         raise Mistake("transforms", "a list is needed here", near)

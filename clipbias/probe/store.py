@@ -51,7 +51,7 @@ def open_store() -> EmbeddingStore:
     """The store in the cache folder, of the size that ``CLIPBIAS_CACHE_GB`` allows (20 where it is not set).
 
     Raises:
-        UserError: the limit is no number.
+        UserError: the limit is not a number.
     """
     try:
         limit = float(os.environ.get(LIMIT_VARIABLE) or DEFAULT_LIMIT)

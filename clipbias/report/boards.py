@@ -8,7 +8,7 @@ from pathlib import Path
 from clipbias.files import below, write_text
 from clipbias.names import file_name
 from clipbias.report.load import all_rows
-from clipbias.report.tables import leaderboard, to_csv, to_markdown
+from clipbias.report.tables import leaderboard, shown, to_csv, to_markdown
 from clipbias.results.card import cards, wide_cards
 from clipbias.results.folder import Finished
 from clipbias.results.ranks import shared_ranks
@@ -25,7 +25,7 @@ def write_boards(runs: Sequence[Finished], out: Path, name: str) -> list[Path]:
     board = leaderboard(all_rows(runs), shared_ranks(runs), scalars)
     texts = {
         f"{name}.csv": to_csv(board),
-        f"{name}.md": to_markdown(board),
+        f"{name}.md": to_markdown(shown(board)),
         f"{name}-cards.csv": to_csv(scalars),
         f"{name}-cards.md": to_markdown(wide_cards(scalars)),
     }

@@ -6,25 +6,14 @@ import re
 from collections.abc import Iterable, Sequence
 
 from clipbias.errors import UserError
+from clipbias.models.catalogue import title_of
 
-# In the order of the report: what a recipe starts from comes before what it makes.
-_NANO = {
-    "clip": "nano CLIP",
-    "longclip": "nano Long-CLIP",
-    "drop": "nano + summary drop",
-    "sample": "nano + sampling",
-    "debias": "nano DeBias-CLIP",
-}
-_FAMILIES = {
-    "openai": "CLIP",
-    "openclip": "OpenCLIP",
-    "siglip": "SigLIP",
-    "siglip2": "SigLIP 2",
-    "fgclip": "FG-CLIP",
-    "longclip": "Long-CLIP",
-    "debias": "DeBias-CLIP",
-}
-_REGISTERED = re.compile(rf"(?:nano-({'|'.join(_NANO)})|({'|'.join(_FAMILIES)})-([bl])(\d\d))(@[0-9a-f]+)?")
+_ORDER = (
+    "nano-clip", "nano-longclip", "nano-drop", "nano-sample", "nano-debias", "openai", "openclip", "siglip", "siglip2",
+    "fgclip", "fgclip2", "longclip", "smartclip", "himoclip", "debias",
+)  # fmt: skip
+"""Of the report: what a recipe starts from comes before what it makes; models of other names follow."""
+_VERSION = re.compile(r"(.+?)(@[0-9a-f]+)?")
 
 _CONDITIONS = {
     "full": "whole caption",
@@ -32,19 +21,21 @@ _CONDITIONS = {
     "first-only": "first sentence alone",
     "first-2": "first two sentences",
     "swap-2": "first two swapped",
-    "swap-1-4": "first sentence moved to fourth place",
+    "swap-1-4": "first sentence in fourth place",
     "fillers-0": "no filler sentences",
 }
 
 
 def model_name(model: str) -> str:
     """A registered model as people write it ("Long-CLIP B/16"); others by their own name."""
-    found = _REGISTERED.fullmatch(model)
-    if not found:
-        return model
-    nano, family, letter, patch, version = found.groups()
-    name = _NANO[nano] if nano else f"{_FAMILIES[family]} {letter.upper()}/{patch}"
-    return name + (version or "")
+    name, version = _told(model)
+    return title_of(name) + version
+
+
+def _told(model: str) -> tuple[str, str]:
+    """A name, and the head of a fingerprint that tells it from others of that name."""
+    found = _VERSION.fullmatch(model)
+    return (found[1], found[2] or "") if found else (model, "")
 
 
 def condition_name(condition: str) -> str:
@@ -69,12 +60,11 @@ def ordered(models: Iterable[str], order: Sequence[str] = ()) -> list[str]:
     if unknown := [name for name in order if name not in present]:
         raise UserError(f"--order {unknown[0]}: not in these results; there are {', '.join(sorted(present))}")
 
-    def place(model: str) -> tuple[int, int, str, str]:
-        found = _REGISTERED.fullmatch(model)
-        if not found:
-            return (2, 0, "", model)
-        if found[1]:
-            return (0, list(_NANO).index(found[1]), "", model)
-        return (1, list(_FAMILIES).index(found[2]), found[3] + found[4], model)
+    def place(model: str) -> tuple[int, str]:
+        name = _told(model)[0]
+        if title_of(name) == name:
+            return len(_ORDER), model
+        fits = [number for number, part in enumerate(_ORDER) if name == part or name.startswith(part + "-")]
+        return fits[0] if fits else len(_ORDER) - 1, model
 
     return [*dict.fromkeys(order), *sorted(present - set(order), key=place)]

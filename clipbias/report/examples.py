@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -17,26 +18,36 @@ from clipbias.data.sentences import split_sentences
 from clipbias.errors import UserError
 from clipbias.probe.spec import Condition, parse_probe
 from clipbias.results.folder import Finished, ranks
+from clipbias.results.record import LEADER
 from clipbias.stats.ties import credit
 
 PER_PROBE = 8
 _SIDE = 192
+_INSTEAD = 2
+"""Images per caption that were ranked first instead."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One model on one example: expected rank and cosine of the caption's image before and after."""
+    """One model on one example: expected rank and cosine of the caption's image before and after.
+
+    ``leader``: the image that is first afterwards, where that is another and the run says which; else -1.
+    """
 
     model: str
     rank: str
     rank_after: str
     cosine: float
     cosine_after: float
+    leader: int = -1
 
 
 @dataclass(frozen=True)
 class Example:
-    """One caption before and after a perturbation; ``image`` is a data URI, ``query`` the caption's index."""
+    """One caption before and after a perturbation; ``image`` is a data URI, ``query`` the caption's index.
+
+    ``instead``: data URIs of the images that most models rank first afterwards, by number.
+    """
 
     data: str
     query: int
@@ -47,38 +58,56 @@ class Example:
     after: str
     image: str
     models: tuple[Seen, ...]
+    instead: dict[int, str] = field(default_factory=dict)
 
 
-def find_examples(runs: Sequence[Finished], per_probe: int = PER_PROBE) -> list[Example]:
+Datasets = dict[tuple[str, str, str], RetrievalDataset | None]
+"""What `same_data` found, by name, split and fingerprint."""
+
+
+def find_examples(
+    runs: Sequence[Finished], per_probe: int = PER_PROBE, datasets: Datasets | None = None
+) -> list[Example]:
     """For each probe and data set, the captions whose image fell furthest, over all models that ran it.
 
     The condition is the one that lost most T2I R@1; a caption's fall is the mean over models of log(rank after /
     rank before), on captions that the perturbation changed. Data sets that are not here, or are not what was run
-    (by fingerprint), give no examples.
+    (by fingerprint), give no examples. ``datasets``: as `same_data` takes them.
     """
+    datasets = {} if datasets is None else datasets
     groups: dict[tuple[str, str, str, str], list[Finished]] = {}
     for one in runs:
         run = one.run
         groups.setdefault((run.data, run.split, run.data_fingerprint, run.probe_spec), []).append(one)
-    datasets: dict[tuple[str, str, str], RetrievalDataset | None] = {}
     out = []
     for (name, split, fingerprint, spec), group in sorted(groups.items(), key=lambda item: item[0]):
-        key = (name, split, fingerprint)
-        if key not in datasets:
-            datasets[key] = _same_data(*key)
-        dataset = datasets[key]
+        dataset = same_data(datasets, name, split, fingerprint)
         if dataset is not None:
             out += _of_one_probe(dataset, name, spec, group, per_probe)
     return out
 
 
-def _same_data(name: str, split: str, fingerprint: str) -> RetrievalDataset | None:
-    """The data set that was run, where it can be had without asking the user."""
-    try:
-        dataset = load_dataset(name, split=split)
-    except UserError:
-        return None
-    return dataset if dataset.fingerprint == fingerprint else None
+def same_data(datasets: Datasets, name: str, split: str, fingerprint: str) -> RetrievalDataset | None:
+    """The data set that was run, where it can be had without asking the user; kept in ``datasets``."""
+    key = (name, split, fingerprint)
+    if key not in datasets:
+        try:
+            dataset = load_dataset(name, split=split)
+        except UserError:
+            datasets[key] = None
+        else:
+            datasets[key] = dataset if dataset.fingerprint == fingerprint else None
+    return datasets[key]
+
+
+def caption_sentences(dataset: RetrievalDataset, query: int) -> tuple[str, ...]:
+    """The sentences of a long caption, as probes see them."""
+    known = dataset.sentences
+    return (
+        tuple(known[query])
+        if known is not None
+        else tuple(split_sentences(dataset.captions[query])) or (dataset.captions[query],)
+    )
 
 
 def _of_one_probe(
@@ -149,20 +178,24 @@ def _example(
     for model, table in sorted(tables.items()):
         one, two = (table[(table["condition"] == c) & (table["query"] == query)] for c in (baseline, condition))
         first, second = (f"{ranks(side).iloc[0]:.6g}" for side in (one, two))
-        seen.append(Seen(model, first, second, float(one["cosine"].iloc[0]), float(two["cosine"].iloc[0])))
+        leader = int(two[LEADER].iloc[0]) if LEADER in two else -1
+        cosines = float(one["cosine"].iloc[0]), float(two["cosine"].iloc[0])
+        seen.append(Seen(model, first, second, *cosines, leader if leader < len(dataset.image_names) else -1))
     before, after = (_text(dataset, conditions[c], query) for c in (baseline, condition))
     image = data_uri(dataset.load_image(int(dataset.caption_image[query])))
-    return Example(name, query, probe, title, condition, before, after, image, tuple(seen))
+    leaders = Counter(one.leader for one in seen if one.leader >= 0).most_common(_INSTEAD)
+    instead = {number: data_uri(dataset.load_image(number)) for number, _ in leaders}
+    return Example(name, query, probe, title, condition, before, after, image, tuple(seen), instead)
 
 
 def _text(dataset: RetrievalDataset, condition: Condition, query: int) -> str:
     """A caption as a condition has it; what it does to token ids is not shown."""
     image = int(dataset.caption_image[query])
     if condition.captions == "short" and dataset.short_captions is not None:
-        caption, known = dataset.short_captions[image], None
+        caption = dataset.short_captions[image]
+        sentences = tuple(split_sentences(caption)) or (caption,)
     else:
-        caption, known = dataset.captions[query], dataset.sentences
-    sentences = tuple(known[query]) if known is not None else tuple(split_sentences(caption)) or (caption,)
+        sentences = caption_sentences(dataset, query)
     return " ".join(condition.apply(sentences) or sentences)
 
 
@@ -186,6 +219,6 @@ def data_uri(image: Image.Image) -> str:
     if not tiny:
         small.thumbnail((_SIDE, _SIDE))
     buffer = io.BytesIO()
-    small.save(buffer, "PNG" if tiny else "JPEG", **({} if tiny else {"quality": 80}))
-    kind = "png" if tiny else "jpeg"
+    small.save(buffer, "WEBP" if tiny else "JPEG", **({"lossless": True} if tiny else {"quality": 80}))
+    kind = "webp" if tiny else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

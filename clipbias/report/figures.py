@@ -1,4 +1,4 @@
-"""The paper's figures from result rows; each also as the tidy table it was drawn from."""
+"""The paper's figures from tidy tables."""
 
 from __future__ import annotations
 
@@ -8,85 +8,59 @@ import numpy as np
 import pandas as pd
 
 from clipbias.names import for_figure
-from clipbias.report.style import COLUMN, figure_style, model_styles
+from clipbias.report.display import condition_name, model_name
+from clipbias.report.style import PAPER, Look, figure_style, model_styles
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-def _in_percent(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with its fractions in percent (points for differences), and x a number."""
-    fractions = [c for c in ("value", "low", "high", "delta", "delta_low", "delta_high") if c in table]
-    percent = {column: table[column].astype(float) * 100 for column in fractions}
-    return table.assign(x=table["x"].astype(float), **percent)
+_BAND = 0.15
+_FEW = 7
+"""Models whose names stand beside each other below bars."""
 
 
-def headline(rows: pd.DataFrame, probe: str, direction: str) -> pd.DataFrame:
-    """R@1 rows of one probe and direction on eligible captions, in percent; columns of a tidy figure table."""
-    chosen = rows[
-        (rows["probe"] == probe)
-        & (rows["direction"] == direction)
-        & (rows["metric"] == "recall@1")
-        & (rows["scope"] == "eligible")
-    ]
-    columns = [
-        "data",
-        "model",
-        "condition",
-        "order",
-        "x",
-        "value",
-        "low",
-        "high",
-        "delta",
-        "delta_low",
-        "delta_high",
-        "p_holm",
-        "n",
-    ]
-    out = chosen[columns].sort_values(["data", "model", "order"]).reset_index(drop=True)
-    return _in_percent(out)
+def _legend(figure: Figure, look: Look, columns: int = 0) -> None:
+    """One legend below all, each name once, in columns as wide as the figure allows, so that it never covers data."""
+    handles: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles.update({name: mark for mark, name in zip(*axes.get_legend_handles_labels(), strict=True)})
+    if not handles:
+        return
+    longest = max(map(len, handles)) + 6
+    room = int(figure.get_figwidth() * 72 / (0.55 * look.size))
+    figure.legend(
+        list(handles.values()), list(handles), frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.0),
+        ncols=columns or max(1, min(len(handles), room // longest)), borderaxespad=0.2, columnspacing=1.2,
+    )  # fmt: skip
 
 
-def curve_rows(rows: pd.DataFrame, metric: str, condition: str) -> pd.DataFrame:
-    """A curve without a direction (attention by position, needle accuracy): its rows in the order of x, in percent."""
-    chosen = rows[(rows["metric"] == metric) & (rows["condition"] == condition) & rows["x"].notna()]
-    out = _in_percent(chosen[["data", "model", "condition", "metric", "x", "value", "low", "high", "n"]])
-    # The last positions belong to the few longest captions; a mean over a handful says nothing.
-    out = out[out["n"] >= 0.05 * out.groupby(["data", "model"])["n"].transform("max")]
-    return out.sort_values(["data", "model", "x"]).reset_index(drop=True)
-
-
-def layer_rows(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """A curve for each layer (conditions ``layer-1`` ...), in percent, with a column ``layer``."""
-    chosen = rows[(rows["metric"] == metric) & rows["condition"].str.fullmatch(r"layer-\d+") & rows["x"].notna()]
-    out = _in_percent(chosen[["data", "model", "condition", "x", "value", "low", "high", "n"]])
-    out.insert(2, "layer", out.pop("condition").str.removeprefix("layer-").astype(int))
-    return out.sort_values(["data", "model", "layer", "x"]).reset_index(drop=True)
-
-
-def sentence_rows(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Curves by sentence (conditions ``sentences-S``), in percent, with columns ``sentences`` and ``tokens``."""
-    chosen = rows[rows["condition"].str.fullmatch(r"sentences-\d+") & rows["x"].notna()]
-    keys = ["data", "model", "condition", "x"]
-    tokens = chosen[chosen["metric"] == "tokens_by_sentence"].drop_duplicates(keys).set_index(keys)["value"]
-    out = chosen[chosen["metric"] == metric][[*keys, "value", "low", "high", "n"]]
-    out = _in_percent(out.join(100 * tokens.astype(float).rename("tokens"), on=keys))
-    out.insert(2, "sentences", out.pop("condition").str.removeprefix("sentences-").astype(int))
-    return out.sort_values(["data", "model", "sentences", "x"]).reset_index(drop=True)
-
-
-def _legend(axes: Axes, models: int) -> None:
-    """The legend below the axes, in columns, so that it never covers data."""
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=1 if models > 12 else 2, frameon=False)
+def _curves(
+    axes: Axes, table: pd.DataFrame, models: Sequence[str], look: Look, column: str = "value", marks: bool = True
+) -> None:
+    """A line and a band for each model, in the order of the models."""
+    low, high = ("low", "high") if column == "value" else ("delta_low", "delta_high")
+    styles = model_styles(models, look.ink)
+    parts = dict(list(table.groupby("model")))
+    for model in (m for m in models if m in parts):
+        part, style = parts[model], styles[model]
+        drawn = {k: v for k, v in style.items() if marks or k != "marker"}
+        axes.plot(part["x"], part[column], label=for_figure(model_name(model)), **drawn)
+        axes.fill_between(part["x"], part[low], part[high], color=style["color"], alpha=_BAND, linewidth=0)
 
 
 def curve_figure(
-    table: pd.DataFrame, models: list[str], x: str, y: str, marks: bool = True, level: float | None = None
+    table: pd.DataFrame,
+    models: list[str],
+    x: str,
+    y: str,
+    marks: bool = True,
+    level: float | None = None,
+    look: Look = PAPER,
 ) -> Figure:
-    """Values against x, a line a model, with 95% bands (Figure 2, attention by position, position sensitivity).
+    """Values against x, a line per model, with 95% bands (attention by position, position sensitivity).
 
     Args:
         table: columns model, x, value, low, high, in percent.
@@ -94,38 +68,68 @@ def curve_figure(
         x, y: the axes' labels.
         marks: a mark at each x, and a tick; for curves of few points.
         level: a dotted line, such as chance.
+        look: type, width, colours.
 
     A column ``cut`` (percent) marks points where most captions have lost to the context what is asked.
     """
     import matplotlib.pyplot as plt
 
-    styles = model_styles(models)
-    with figure_style():
-        figure, axes = plt.subplots(figsize=(COLUMN, 2.4))
-        for model, part in table.groupby("model"):
-            style = styles[str(model)]
-            drawn: dict[str, Any] = {k: v for k, v in style.items() if marks or k != "marker"}
-            axes.plot(part["x"], part["value"], label=for_figure(model), markersize=3.5, linewidth=1.2, **drawn)
-            axes.fill_between(part["x"], part["low"], part["high"], color=style["color"], alpha=0.15, linewidth=0)
+    with figure_style(look):
+        figure, axes = plt.subplots(figsize=(look.across, look.tall))
+        _curves(axes, table, models, look, marks=marks)
         if "cut" in table:
             cut = table[table["cut"] >= 50]
-            axes.plot(cut["x"], cut["value"], "s", color="black", markerfacecolor="white", markersize=5,
-                      label="cut off by the context", zorder=3)  # fmt: skip
+            if len(cut):
+                axes.plot(cut["x"], cut["value"], "s", color=look.ink, markerfacecolor=look.ground,
+                          label="cut off by the context", zorder=3)  # fmt: skip
         if level is not None:
-            axes.axhline(level, color="black", linewidth=0.6, linestyle=":")
+            axes.axhline(level, color=look.ink, linewidth=0.6, linestyle=":")
         axes.set_xlabel(for_figure(x))
         axes.set_ylabel(for_figure(y))
         axes.set_ylim(bottom=0)
         if marks:
             axes.set_xticks(sorted(table["x"].unique()))
-        _legend(axes, table["model"].nunique())
+        figure.tight_layout(pad=0.3)
+        _legend(figure, look)
+    return figure
+
+
+def padding_figure(table: pd.DataFrame, models: list[str], x: str, y: str, look: Look = PAPER) -> Figure:
+    """Recall against padding, and beside it the paired change from the caption without padding (Figure 2).
+
+    Args:
+        table: a `headline` table.
+        models: the order of the models.
+        x, y: the axes' labels.
+        look: type, width, colours.
+    """
+    import matplotlib.pyplot as plt
+
+    changes = table.assign(**{c: table[c].fillna(0.0) for c in ("delta", "delta_low", "delta_high")})
+    with figure_style(look):
+        figure, grid = plt.subplots(1, 2, figsize=(look.page, look.tall))
+        _curves(grid[0], table, models, look)
+        _curves(grid[1], changes, models, look, "delta")
+        grid[1].axhline(0, color=look.ink, linewidth=0.6)
+        for axes, label in zip(grid, (y, f"change of {y.partition(',')[0]}, points"), strict=True):
+            axes.set_xlabel(for_figure(x))
+            axes.set_ylabel(for_figure(label))
+            axes.set_xticks(sorted(table["x"].unique()))
+        grid[0].set_ylim(bottom=0)
+        figure.tight_layout(pad=0.3, w_pad=1.5)
+        _legend(figure, look)
     return figure
 
 
 def bars_figure(
-    table: pd.DataFrame, models: list[str], value: str, label: str, published: pd.DataFrame | None = None
+    table: pd.DataFrame,
+    models: list[str],
+    value: str,
+    label: str,
+    published: pd.DataFrame | None = None,
+    look: Look = PAPER,
 ) -> Figure:
-    """Grouped bars with intervals: models along the axis, one bar a condition (Figure 3, and the drops).
+    """Bars with intervals: models along the axis, one bar per condition (Figure 3, and the drops).
 
     Args:
         table: a `headline` table.
@@ -133,6 +137,7 @@ def bars_figure(
         value: "value" or "delta".
         label: the axis' label.
         published: columns model, condition, value: numbers from papers, drawn as hollow marks.
+        look: type, width, colours; few models stand beside each other, more below each other.
     """
     import matplotlib.pyplot as plt
     import seaborn as sns
@@ -140,95 +145,123 @@ def bars_figure(
     low, high = ("low", "high") if value == "value" else ("delta_low", "delta_high")
     conditions = list(table.sort_values("order")["condition"].unique())
     present = [m for m in models if m in set(table["model"])]
-    horizontal = len(present) > 6 or max(map(len, present)) > 16
-    size = (COLUMN, max(2.4, 0.11 * len(conditions) * len(present) + 1)) if horizontal else (COLUMN * 1.35, 2.4)
-    with figure_style():
-        figure, axes = plt.subplots(figsize=size)
+    names = ["\n".join(map(for_figure, model_name(m).rsplit(" ", 1))) for m in present]
+    room = 0.85 * look.across * 72 / (0.6 * look.size) / len(present)
+    below = len(present) > _FEW or max(len(part) for name in names for part in name.split("\n")) > room
+    tall = max(look.tall, 0.018 * look.size * (len(conditions) * len(present) + 4)) if below else look.tall
+    with figure_style(look):
+        figure, axes = plt.subplots(figsize=(look.across, tall))
         colours = sns.color_palette("colorblind", len(conditions))
         width = 0.8 / len(conditions)
+        error_look = {"linewidth": 0.6 * look.line, "ecolor": look.ink}
         for number, condition in enumerate(conditions):
             part = table[table["condition"] == condition].set_index("model").reindex(present)
             place = np.arange(len(present)) + (number - (len(conditions) - 1) / 2) * width
             errors = np.abs(np.vstack([part[value] - part[low], part[high] - part[value]]))
-            draw, error = (axes.barh, "xerr") if horizontal else (axes.bar, "yerr")
-            draw(
-                place,
-                part[value],
-                width,
-                label=for_figure(condition),
-                color=colours[number],
-                **{error: errors},
-                error_kw={"linewidth": 0.7},
-            )
+            draw, error = (axes.barh, "xerr") if below else (axes.bar, "yerr")
+            named = for_figure(condition_name(condition))
+            draw(place, part[value], width, label=named, color=colours[number], linewidth=0, **{error: errors},
+                 error_kw=error_look)  # fmt: skip
             if published is not None:
                 theirs = published[published["condition"] == condition].set_index("model")["value"].reindex(present)
-                at = (theirs, place) if horizontal else (place, theirs)
-                named = "published" if number == len(conditions) - 1 and len(published) else None
-                axes.plot(*at, "D", markerfacecolor="none", markeredgecolor="black", markersize=4, label=named)
-        if horizontal:
-            axes.set_yticks(np.arange(len(present)), list(map(for_figure, present)))
+                at = (theirs, place) if below else (place, theirs)
+                told = "published" if number == len(conditions) - 1 and len(published) else None
+                axes.plot(*at, "D", markerfacecolor="none", markeredgecolor=look.ink, label=told)
+        if below:
+            axes.set_yticks(np.arange(len(present)), [name.replace("\n", " ") for name in names])
             axes.invert_yaxis()
             axes.set_xlabel(for_figure(label))
+            axes.grid(False, axis="y")
         else:
-            axes.set_xticks(np.arange(len(present)), list(map(for_figure, present)), rotation=15, ha="right")
+            axes.set_xticks(np.arange(len(present)), names)
             axes.set_ylabel(for_figure(label))
-        (axes.axvline if horizontal else axes.axhline)(0, color="black", linewidth=0.6)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+            axes.grid(False, axis="x")
+        (axes.axvline if below else axes.axhline)(0, color=look.ink, linewidth=0.6)
+        figure.tight_layout(pad=0.3)
+        _legend(figure, look)
+    return figure
+
+
+def scatter_figure(table: pd.DataFrame, models: list[str], x: str, y: str, look: Look = PAPER) -> Figure:
+    """A mark per model with both of its intervals.
+
+    Args:
+        table: columns model, x, x_low, x_high, value, low, high.
+        models: the order of the models.
+        x, y: the axes' labels.
+        look: type, width, colours.
+    """
+    import matplotlib.pyplot as plt
+
+    styles = model_styles(models, look.ink)
+    with figure_style(look):
+        figure, axes = plt.subplots(figsize=(look.across, look.tall))
+        for line in table.set_index("model").reindex([m for m in models if m in set(table["model"])]).itertuples():
+            style = styles[str(line.Index)]
+            errors = np.array([[line.x - line.x_low, line.x_high - line.x], [line.value - line.low,
+                              line.high - line.value]])[:, :, None]  # fmt: skip
+            axes.errorbar(line.x, line.value, xerr=errors[0], yerr=errors[1], color=style["color"], linestyle="none",
+                          marker=style["marker"], label=for_figure(model_name(str(line.Index))))  # fmt: skip
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(for_figure(x))
+        axes.set_ylabel(for_figure(y))
+        axes.annotate("better \u2198", (0.98, 0.03), xycoords="axes fraction", ha="right", va="bottom")
+        figure.tight_layout(pad=0.3)
+        _legend(figure, look)
     return figure
 
 
 def panels_figure(
-    table: pd.DataFrame, models: list[str], panel: str, title: str, x: str, label: str, ticks: list[int]
+    table: pd.DataFrame,
+    models: list[str],
+    panel: str,
+    title: str,
+    x: str,
+    label: str,
+    ticks: list[int],
+    look: Look = PAPER,
 ) -> Figure:
-    """A curve for each layer, or each number of sentences, as small multiples; a line per model.
+    """Small multiples, a panel for each layer or number of sentences.
 
     Args:
-        table: columns model, ``panel``, x, value, low, high, in percent; where there is ``tokens``, it is drawn dotted.
+        table: columns model, ``panel``, x, value, low, high, in percent; where it has ``tokens`` it is drawn dotted.
         models: the order of the models.
         panel, title: the column that tells panels apart, and what stands above one ("layer {}").
         x, label: the axes' labels.
         ticks: of the x axis.
+        look: type, colours.
     """
     import matplotlib.pyplot as plt
 
-    styles = model_styles(models)
     layers = sorted(table[panel].unique())
     columns = min(4, len(layers))
     lines = -(-len(layers) // columns)
-    with figure_style():
+    with figure_style(look):
+        size = (look.page, 0.8 * look.tall * lines)
         figure, grid = plt.subplots(
-            lines, columns, figsize=(2 * COLUMN, 1.5 * lines + 0.6), sharex=True, sharey=True, squeeze=False
+            lines, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
         )
         for axes in grid.flat[len(layers) :]:
             axes.set_visible(False)
         for axes, layer in zip(grid.flat, layers, strict=False):
             mine = table[table[panel] == layer]
-            for model, part in mine.groupby("model"):
-                style = {k: v for k, v in styles[str(model)].items() if k != "marker"}
-                axes.plot(part["x"], part["value"], label=for_figure(model), linewidth=1.2, **style)
-                axes.fill_between(part["x"], part["low"], part["high"], color=style["color"], alpha=0.15, linewidth=0)
+            _curves(axes, mine, models, look, marks=False)
             if "tokens" in mine:
                 shares = mine.groupby("x")["tokens"].mean()
-                axes.plot(shares.index, shares, ":", color="black", linewidth=0.9, label="share of tokens")
-            axes.set_title(for_figure(title.format(layer)), fontsize="small")
+                axes.plot(shares.index, shares, ":", color=look.ink, label="share of tokens")
+            axes.set_title(for_figure(title.format(layer)))
             axes.set_xticks(ticks)
+        for axes in grid[-1] if lines == 1 else [*grid[-2, len(layers) % columns or columns :], *grid[-1]]:
+            axes.tick_params(labelbottom=True)  # the last of its column
         grid[0, 0].set_ylim(bottom=0)  # shared; once all is drawn, as it fixes the top as well
-        figure.supxlabel(for_figure(x), fontsize="medium")
-        figure.supylabel(for_figure(label), fontsize="medium")
-        handles: dict[str, Artist] = {}
-        for axes in grid.flat:
-            handles.update({name: line for line, name in zip(*axes.get_legend_handles_labels(), strict=True)})
-        figure.tight_layout()
-        columns = 2 if len(handles) > 12 else 3
-        figure.legend(
-            list(handles.values()), list(handles), frameon=False,
-            loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=columns,
-        )  # fmt: skip
+        figure.supxlabel(for_figure(x))
+        figure.supylabel(for_figure(label))
+        _legend(figure, look)
     return figure
 
 
-def ablation_figure(table: pd.DataFrame) -> Figure:
-    """The ablation: a panel a measure, a recipe a place, a dot a training seed and a bar for their mean.
+def ablation_figure(table: pd.DataFrame, look: Look = PAPER) -> Figure:
+    """The ablation: a panel per measure, a place per recipe, a dot per training seed and a bar for their mean.
 
     Args:
         table: columns recipe, measure, mean, values (numbers, a seed each), in the order of the recipes.
@@ -239,18 +272,18 @@ def ablation_figure(table: pd.DataFrame) -> Figure:
     measures = list(dict.fromkeys(table["measure"]))
     recipes = list(dict.fromkeys(table["recipe"]))
     colour = sns.color_palette("colorblind")[0]
-    with figure_style():
-        figure, grid = plt.subplots(1, len(measures), figsize=(1.5 * len(measures) + 0.5, 2.4), squeeze=False)
+    with figure_style(look):
+        figure, grid = plt.subplots(1, len(measures), figsize=(look.page, 1.1 * look.tall), squeeze=False)
         for axes, measure in zip(grid.flat, measures, strict=True):
             part = table[table["measure"] == measure].set_index("recipe")
             for place, recipe in enumerate(recipes):
                 if recipe not in part.index:
                     continue
                 values = part.loc[recipe, "values"]
-                axes.plot([place] * len(values), values, "o", color=colour, alpha=0.5, markersize=3.5, linewidth=0)
-                axes.hlines(part.loc[recipe, "mean"], place - 0.3, place + 0.3, color="black", linewidth=1.2)
-            axes.set_title(",\n".join(map(for_figure, measure.split(", "))), fontsize="small")
+                axes.plot([place] * len(values), values, "o", color=colour, alpha=0.5, linewidth=0)
+                axes.hlines(part.loc[recipe, "mean"], place - 0.3, place + 0.3, color=look.ink)
+            axes.set_title(",\n".join(map(for_figure, measure.split(", "))))
             axes.set_xticks(range(len(recipes)), list(map(for_figure, recipes)), rotation=60, ha="right")
             axes.set_xlim(-0.6, len(recipes) - 0.4)
-        figure.tight_layout()
+        figure.tight_layout(pad=0.3)
     return figure

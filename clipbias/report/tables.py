@@ -2,20 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import pandas as pd
 
+from clipbias.errors import UserError
 from clipbias.names import for_csv, for_latex, for_markdown
+from clipbias.report.display import model_name
 
-_METRICS = ("recall@1", "recall@5", "recall@10")
+
+@dataclass(frozen=True)
+class Measure:
+    """A measured column of the leaderboard; its interval is in ``NAME low`` and ``NAME high``.
+
+    Attributes:
+        name: of the column.
+        better: "high", "low" or "zero" (nearest to 0).
+        signed: a change, shown with its sign.
+        interval: shown to people too.
+    """
+
+    name: str
+    better: str = "high"
+    signed: bool = False
+    interval: bool = True
+
+
+MEASURES = (
+    Measure("T2I R@1"),
+    Measure("T2I R@5", interval=False),
+    Measure("T2I R@10", interval=False),
+    Measure("I2T R@1"),
+    Measure("I2T R@5", interval=False),
+    Measure("I2T R@10", interval=False),
+    Measure("drop first", "zero", signed=True),
+    Measure("swap 1-4", "zero", signed=True),
+    Measure("first-sentence reliance", "low"),
+    Measure("padding change", "zero", signed=True),
+)
+LATEX_COLUMNS = ("T2I R@1", "I2T R@1", "drop first", "swap 1-4", "first-sentence reliance")
 
 
 def leaderboard(
     rows: pd.DataFrame, ranks: pd.DataFrame | None = None, scalars: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """One line a data set, protocol and model: full-caption retrieval with intervals, and the bias columns.
+    """One line per data set, protocol and model: full-caption retrieval and the bias columns, as numbers.
 
-    ``drop first`` and ``swap 1-4`` are the T2I R@1 changes in points, paired on eligible captions,
-    with their 95% intervals. Sorted by data set, then by T2I R@1.
+    Each of `MEASURES` has its value and the ends of its 95% interval, in percent or points; ``drop first`` and ``swap
+    1-4`` are the T2I R@1 changes, paired on eligible captions. Sorted by data set, then by T2I R@1.
 
     Args:
         rows: as `all_rows` gives them.
@@ -26,45 +61,145 @@ def leaderboard(
     full = rows[(rows["condition"] == "full") & (rows["scope"] == "all") & (rows["probe"] == "drop-first")]
     out = []
     for (data, protocol, model), part in full.groupby(["data", "protocol", "model"]):
-        line: dict[str, object] = {"data": data, "model": model, "context": int(part["context"].iloc[0])}
-        for direction in ("t2i", "i2t"):
-            for metric in _METRICS:
-                row = part[(part["direction"] == direction) & (part["metric"] == metric)].iloc[0]
-                name = f"{direction.upper()} R@{metric.split('@')[1]}"
-                line[name] = f"{100 * row['value']:.1f}"
-                if metric == "recall@1":
-                    line[f"{name} 95%"] = f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
-        mine = rows[(rows["data"] == data) & (rows["model"] == model) & (rows["direction"] == "t2i")]
-        for probe, name in (("drop-first", "drop first"), ("swap-1-4", "swap 1-4")):
-            changed = mine[
-                (mine["probe"] == probe)
-                & (mine["metric"] == "recall@1")
-                & (mine["scope"] == "eligible")
-                & mine["delta"].notna()
-            ]
-            if len(changed):
-                row = changed.iloc[0]
-                line[name] = f"{100 * row['delta']:+.1f}"
-                line[f"{name} 95%"] = f"{100 * row['delta_low']:+.1f} to {100 * row['delta_high']:+.1f}"
+        line: dict[str, object] = {"data": data, "rank": "", "model": model, "context": int(part["context"].iloc[0])}
         if ranks is not None:
-            mine_too = (ranks["data"] == data) & (ranks["protocol"] == protocol) & (ranks["model"] == model)
-            line = {"data": data, "rank": next(iter(ranks.loc[mine_too, "rank"]), ""), **line}
+            mine = (ranks["data"] == data) & (ranks["protocol"] == protocol) & (ranks["model"] == model)
+            line["rank"] = next(iter(ranks.loc[mine, "rank"]), "")
+        found = _recalls(part)
+        found |= _changes(rows[(rows["data"] == data) & (rows["model"] == model) & (rows["direction"] == "t2i")])
         if scalars is not None:
-            for name in ("first-sentence reliance", "padding change"):
-                chosen = (scalars["data"] == data) & (scalars["model"] == model) & (scalars["scalar"] == name)
-                line[name] = next((f"{value:.1f}" for value in scalars.loc[chosen, "value"]), "")
-        line["protocol"] = protocol
-        out.append(line)
-    table = pd.DataFrame(out)
-    if table.empty:
-        return table
-    order = table["T2I R@1"].astype(float)
-    return (
-        table.assign(_order=-order)
-        .sort_values(["data", "protocol", "_order", "model"])
-        .drop(columns="_order")
-        .reset_index(drop=True)
-    )
+            chosen = scalars[(scalars["data"] == data) & (scalars["model"] == model)]
+            for name, *numbers in chosen[["scalar", "value", "low", "high"]].itertuples(index=False):
+                found[name] = tuple(numbers)
+        for measure in MEASURES:
+            for suffix, number in zip(("", " low", " high"), found.get(measure.name, (None,) * 3), strict=True):
+                line[measure.name + suffix] = None if number is None or pd.isna(number) else round(float(number), 2)
+        out.append(line | {"protocol": protocol})
+    numbers = [measure.name + suffix for measure in MEASURES for suffix in ("", " low", " high")]
+    table = pd.DataFrame(out, columns=["data", "rank", "model", "context", *numbers, "protocol"])
+    best = -table["T2I R@1"].astype(float)
+    order = ["data", "protocol", "_best", "model"]
+    return table.assign(_best=best).sort_values(order).drop(columns="_best").reset_index(drop=True)
+
+
+Numbers = dict[str, tuple[float | None, ...]]
+
+
+def _recalls(part: pd.DataFrame) -> Numbers:
+    """Recalls of whole captions with their intervals, in percent."""
+    found: Numbers = {}
+    for direction, metric, *numbers in part[["direction", "metric", "value", "low", "high"]].itertuples(index=False):
+        if metric.startswith("recall@"):
+            name = f"{direction.upper()} R@{metric.partition('@')[2]}"
+            found[name] = tuple(None if number is None else 100 * number for number in numbers)
+    return found
+
+
+def _changes(rows: pd.DataFrame) -> Numbers:
+    """Changes of T2I R@1 with their intervals, in points."""
+    found: Numbers = {}
+    for probe, name in (("drop-first", "drop first"), ("swap-1-4", "swap 1-4")):
+        changed = rows[
+            (rows["probe"] == probe) & (rows["metric"] == "recall@1") & (rows["scope"] == "eligible")
+            & rows["delta"].notna()
+        ]  # fmt: skip
+        if len(changed):
+            row = changed.iloc[0]
+            found[name] = tuple(100 * float(row[column]) for column in ("delta", "delta_low", "delta_high"))
+    return found
+
+
+def _texts(board: pd.DataFrame, measure: Measure) -> list[tuple[str, str]]:
+    """Value and interval of each line of a column, as people read them; "" where there is none."""
+    sign = "+" if measure.signed else ""
+    out = []
+    names = [measure.name, f"{measure.name} low", f"{measure.name} high"]
+    for value, low, high in board[names].astype(float).to_numpy():
+        ends = "" if pd.isna(low) or pd.isna(high) else f"{low:{sign}.1f} to {high:{sign}.1f}"
+        out.append(("" if pd.isna(value) else f"{value:{sign}.1f}", ends))
+    return out
+
+
+def chosen(names: Sequence[str]) -> list[str]:
+    """Measured columns that were asked for, as the board names them.
+
+    Raises:
+        UserError: a name is no measured column; the line lists them.
+    """
+    known = {measure.name.lower(): measure.name for measure in MEASURES}
+    for name in names:
+        if name.lower() not in known:
+            raise UserError(f"--columns {name}: no such column; there are {', '.join(known.values())}")
+    return [known[name.lower()] for name in names]
+
+
+def shown(board: pd.DataFrame, columns: Sequence[str] = (), between: str = " ") -> pd.DataFrame:
+    """The leaderboard for people: texts, "99.9 (99.7 to 100.0)", and no column without a number.
+
+    Args:
+        board: as `leaderboard` gives it, or its CSV file.
+        columns: names of `MEASURES`; default: all.
+        between: what stands between a value and its interval.
+    """
+    out = board[["data", "rank", "model", "context"]].astype(object).fillna("").astype(str)
+    for measure in _measures(columns):
+        pairs = _texts(board, measure)
+        cells = [value + (f"{between}({ends})" if ends and measure.interval else "") for value, ends in pairs]
+        if any(cells):
+            out[measure.name] = cells
+    if not out["rank"].any():
+        out = out.drop(columns="rank")
+    return out.assign(protocol=board["protocol"])
+
+
+def _measures(columns: Sequence[str]) -> list[Measure]:
+    known = {measure.name: measure for measure in MEASURES}
+    return [known[name] for name in columns or known]
+
+
+def best_of(board: pd.DataFrame, measure: Measure) -> list[bool]:
+    """Which lines hold the best number of a column, to the digit that is shown, within data set and protocol."""
+    values = board[measure.name].astype(float).round(1)
+    worth = {"high": values, "low": -values, "zero": -values.abs()}[measure.better]
+    top = worth.groupby([board["data"], board["protocol"]]).transform("max")
+    return [bool(value == best) for value, best in zip(worth, top, strict=True)]
+
+
+def to_latex(board: pd.DataFrame, columns: Sequence[str] = LATEX_COLUMNS) -> str:
+    """The leaderboard as a booktabs table: chosen columns, the best in bold, intervals small, real minus signs.
+
+    Args:
+        board: as `leaderboard` gives it.
+        columns: names of `MEASURES`; those without a number are left out.
+    """
+    measures = [measure for measure in _measures(columns) if board[measure.name].notna().any()]
+    several = board["data"].nunique() > 1
+    heads = [*(["Data"] if several else []), "Model", *(for_latex(m.name[0].upper() + m.name[1:]) for m in measures)]
+    columns_of = [_latex_cells(board, measure) for measure in measures]
+    lines = [
+        r"% needs \usepackage{booktabs}; R@k and reliance in percent, changes in points, 95\% intervals over queries",
+        rf"\begin{{tabular}}{{{'l' * (1 + several)}{'r' * len(measures)}}}", r"\toprule",
+        " & ".join(heads) + r" \\", r"\midrule",
+    ]  # fmt: skip
+    for number, (data, model) in enumerate(zip(board["data"], board["model"], strict=True)):
+        if number and several and data != board["data"].iloc[number - 1]:
+            lines.append(r"\midrule")
+        names = [for_latex(data)] * several + [for_latex(model_name(model))]
+        lines.append(" & ".join([*names, *(cells[number] for cells in columns_of)]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _latex_cells(board: pd.DataFrame, measure: Measure) -> list[str]:
+    out = []
+    for (value, ends), best in zip(_texts(board, measure), best_of(board, measure), strict=True):
+        if not value:
+            out.append("--")
+            continue
+        set_value = rf"$\mathbf{{{value}}}$" if best else f"${value}$"
+        low, _, high = ends.partition(" to ")
+        small = rf" {{\scriptsize(${low}$ to ${high}$)}}" if ends and measure.interval else ""
+        out.append(set_value + small)
+    return out
 
 
 def to_markdown(table: pd.DataFrame) -> str:
@@ -72,14 +207,6 @@ def to_markdown(table: pd.DataFrame) -> str:
     cells = [list(map(for_markdown, row)) for row in _lines(table)]
     lines = ["| " + " | ".join(row) + " |" for row in cells]
     return "\n".join([lines[0], "|" + "---|" * len(table.columns), *lines[1:]]) + "\n"
-
-
-def to_latex(table: pd.DataFrame) -> str:
-    """A booktabs table; see `clipbias.names.for_latex`."""
-    numbers = [all(_is_number(str(v)) or not str(v) for v in table[c]) for c in table.columns]
-    head, *rows = (" & ".join(map(for_latex, row)) + r" \\" for row in _lines(table))
-    lines = [rf"\begin{{tabular}}{{{''.join('r' if n else 'l' for n in numbers)}}}", r"\toprule", head, r"\midrule"]
-    return "\n".join([*lines, *rows, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 def to_csv(table: pd.DataFrame) -> str:
@@ -91,11 +218,3 @@ def _lines(table: pd.DataFrame) -> list[list[str]]:
     """The header and the rows, as texts; what is missing is empty."""
     rows = table.itertuples(index=False)
     return [[str(c) for c in table.columns], *(["" if pd.isna(v) else str(v) for v in row] for row in rows)]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text.split(" to ")[0])
-    except ValueError:
-        return False
-    return True

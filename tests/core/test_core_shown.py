@@ -25,7 +25,7 @@ from tests_support import make_row, make_run
 import clipbias.cli.app
 from clipbias import names
 from clipbias.finetune.export import model_card
-from clipbias.report.tables import to_csv, to_latex, to_markdown
+from clipbias.report.tables import LATEX_COLUMNS, to_csv, to_latex, to_markdown
 from clipbias.results.folder import run_folder, write_run
 from clipbias.results.record import QUERY_COLUMNS
 
@@ -95,8 +95,9 @@ def test_latex_shows_the_text_alone(text):
         for word in words
     )
     assert back == shown(text).replace("�", "?")
-    table = to_latex(pd.DataFrame({"a": [text, "x"], "b": ["y", "z"]}, dtype=object))
-    assert table.count("\n") == 8 and table.count(r" \\") == 3
+    measured = dict.fromkeys([name + end for name in LATEX_COLUMNS for end in ("", " low", " high")], 1.0)
+    table = to_latex(pd.DataFrame({"data": ["d", "d"], "model": [text, "x"], "protocol": "p", **measured}))
+    assert table.count("\n") == 9 and table.count(r" \\") == 3
 
 
 @given(texts)

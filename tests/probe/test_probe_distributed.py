@@ -78,6 +78,7 @@ def test_any_encoder_shares_its_work_by_the_interface(tmp_path):
 SHARE = """
 import sys
 from pathlib import Path
+from pathlib import Path
 import torch, torch.distributed as dist
 import clipbias
 from clipbias.data.image_loaders import LazyImages

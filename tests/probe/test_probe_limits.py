@@ -77,8 +77,8 @@ def test_paddings_on_paddings_are_bounded():
     [
         (SPEC + "token_padding = 1000000000\n", "token_padding: a whole number from 0 to 10,000"),
         (SPEC + "first_tokens = 1000000000\n", "first_tokens: a whole number from 1 to 10,000"),
-        (SPEC + "x = nan\n", "x: nan is no number"),
-        (SPEC + "x = inf\n", "x: inf is no number"),
+        (SPEC + "x = nan\n", "x: nan is not a number"),
+        (SPEC + "x = inf\n", "x: inf is not a number"),
         (SPEC.replace('"mine"', '"mi\\u200bne"'), "characters that print"),
         (SPEC + '[[condition]]\nname = "a\\u200bb"\n', "characters that print"),
         (SPEC.replace('"mine"', f'"{"a" * 300}"'), "1 to 200 characters"),

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -15,10 +16,10 @@ from tests_support import HOSTILE, make_row, make_run, write_models
 
 from clipbias.errors import UserError
 from clipbias.report.build import build_report
-from clipbias.report.figures import headline
 from clipbias.report.load import all_rows
-from clipbias.report.style import model_styles
-from clipbias.report.tables import leaderboard, to_csv, to_latex, to_markdown
+from clipbias.report.select import headline
+from clipbias.report.style import Look, model_styles
+from clipbias.report.tables import leaderboard, shown, to_csv, to_latex, to_markdown
 from clipbias.results.folder import load_runs, write_run
 from clipbias.results.record import QUERY_COLUMNS
 
@@ -79,8 +80,13 @@ def test_the_leaderboard_is_sorted_and_shows_what_was_measured(tmp_path):
         write_models(tmp_path, model)
     rows = all_rows(load_runs([tmp_path]))
     board = leaderboard(rows)
-    assert board["T2I R@1"].astype(float).is_monotonic_decreasing
-    assert set(board["drop first"]) == {"-10.0"} and set(board["swap 1-4 95%"]) == {"-15.0 to -5.0"}
+    assert board["T2I R@1"].is_monotonic_decreasing
+    assert set(board["drop first"]) == {-10.0} and set(board["swap 1-4 low"]) == {-15.0}
+    assert set(shown(board)["swap 1-4"]) == {"-10.0 (-15.0 to -5.0)"}
+    again = pd.read_csv(io.StringIO(to_csv(board)))
+    assert shown(again).equals(shown(board))
+    numbers = [column for column in again if column not in ("data", "rank", "model", "protocol")]
+    assert len(numbers) == 31 and all(again[column].dtype.kind in "if" for column in numbers)
 
 
 def test_the_same_run_twice_is_one_and_models_of_one_name_are_told_apart(tmp_path):
@@ -109,10 +115,21 @@ def test_a_model_keeps_its_style_and_no_two_of_28_share_one():
     assert model_styles(names) == styles
 
 
-def test_latex_cells_are_escaped_and_numbers_are_set_right():
-    text = to_latex(pd.DataFrame({"model": ["a_b & 50%\\x{y}"], "R@1": ["-1.5"]}))
-    assert r"a\_b \& 50\%\textbackslash{}x\{y\} & -1.5 \\" in text
-    assert text.startswith(r"\begin{tabular}{lr}") and r"\midrule" in text
+def test_the_latex_table_can_be_pasted(tmp_path):
+    for model in ("a_b & 50%\\x{y}", "longclip-b16"):
+        write_models(tmp_path, model)
+    board = leaderboard(all_rows(load_runs([tmp_path])))
+    board["drop first"] = [-12.25, -3.5]
+    text = to_latex(board, ["T2I R@1", "drop first", "padding change"])
+    lines = text.splitlines()
+    assert lines[1:5] == [r"\begin{tabular}{lrr}", r"\toprule", r"Model & T2I R@1 & Drop first \\", r"\midrule"]
+    assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
+    assert any(line.startswith(r"a\_b \& 50\%\textbackslash{}x\{y\} & ") for line in lines)
+    assert any(line.startswith("Long-CLIP B/16 & ") for line in lines)
+    # The best of each column is bold, minus signs are set in mathematics, and lines have the columns of the heading.
+    assert r"$\mathbf{-3.5}$ {\scriptsize($-15.0$ to $-5.0$)}" in text and "$-12.2$ {" in text
+    assert lines[5].count(r"\mathbf") == 1 and not re.search(r"[^$\w{]-\d", "".join(lines[5:]))
+    assert {line.count(" & ") for line in (lines[3], *lines[5:-2])} == {2}
 
 
 def test_curves_without_a_direction_become_figures(tmp_path):
@@ -176,3 +193,44 @@ def test_the_committed_leaderboards_come_out_of_the_committed_results_to_the_byt
     build_report([folder / "results", folder / "ablation-scenes.csv"], tmp_path / "two")
     for one in (tmp_path / "one").iterdir():
         assert one.read_bytes() == (tmp_path / "two" / one.name).read_bytes(), one.name
+
+
+def test_a_site_has_a_page_per_model_and_data_set_that_link_to_each_other(tmp_path):
+    for model in ("longclip-b16", HOSTILE):
+        for data in ("docci", "d/e"):
+            write_models(tmp_path / "results" / data[:1], model, data, data_fingerprint=data)
+    build_report([tmp_path / "results"], tmp_path / "site", site=True)
+    site = tmp_path / "site"
+    pages = {str(path.relative_to(site)): path.read_text() for path in site.rglob("*.html")}
+    assert len(pages) == 5 and {"index.html", "models/longclip-b16.html", "data/docci.html"} <= set(pages)
+    for name, page in pages.items():
+        markup = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+        links = {link for link in re.findall(r'href="([^"#]+)"', markup) if not link.startswith(("data:", "https:"))}
+        assert links and all((site / name).parent.joinpath(unquote(link)).is_file() for link in links), name
+        assert "<script>alert" not in page
+    assert "Published, not measured here" in pages["data/docci.html"] and "71.5" in pages["data/docci.html"]
+    facts = json.loads(re.search(r'id="facts">(.*?)</script>', pages["models/longclip-b16.html"], re.DOTALL)[1])
+    assert {line["model"] for line in facts["board"]} == {"longclip-b16"} and len(facts["board"]) == 2
+    assert (site / "figures" / "docci-drops.svg").is_file() and (site / "figures" / "leaderboard.tex").is_file()
+
+
+def test_figures_follow_the_look_that_is_asked_for(tmp_path):
+    write_models(tmp_path / "results", "longclip-b16", "docci")
+    for name, look, dark in (
+        ("plain", Look(titles=False), False),
+        ("titled", Look(), True),
+        ("talk", Look("talk", "page"), False),
+    ):
+        build_report([tmp_path / "results"], tmp_path / name, look=look, dark=dark)
+    texts = {name: (tmp_path / name / "docci-drops.svg").read_text() for name in ("plain", "titled", "talk")}
+    assert "First sentence removed or moved" not in texts["plain"] and "First sentence removed" in texts["titled"]
+    assert "docci, n = 10 captions, 95% intervals over queries" in texts["titled"]
+    assert "published" in texts["plain"] and "Long-CLIP" in texts["plain"] and "in fourth place" in texts["plain"]
+    assert "drop-first" not in texts["plain"]
+    for name, size in (("titled", "8px"), ("talk", "14px")):
+        assert set(re.findall(r"font-size: ([\d.]+px)", texts[name])) == {size}
+    widths = [float(re.search(r'width="([\d.]+)pt"', texts[name])[1]) for name in ("titled", "talk")]
+    assert widths[1] > 2 * widths[0]
+    dark = (tmp_path / "titled" / "docci-drops-dark.svg").read_text()
+    assert "#0d1117" in dark and "#0d1117" not in texts["titled"]
+    assert not list((tmp_path / "plain").glob("*-dark*"))

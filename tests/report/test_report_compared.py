@@ -20,11 +20,12 @@ from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
 from clipbias.report.examples import data_uri, find_examples
 from clipbias.report.figures import ablation_figure, bars_figure
+from clipbias.report.heat import first_share, token_changes
 from clipbias.report.load import published_drops, read_ablation
 from clipbias.results.compare import changed_queries, compare_runs, run_pairs
 from clipbias.results.folder import load_runs, ranks, read_queries, run_folder, write_run
 from clipbias.results.ranks import shared_ranks
-from clipbias.results.record import QUERY_COLUMNS
+from clipbias.results.record import LEFT_OUT, QUERY_COLUMNS
 
 
 def write(out, model, places, **changes):
@@ -62,7 +63,8 @@ def test_models_are_compared_by_name_and_their_changed_queries_are_named(tmp_pat
 def test_examples_are_the_captions_that_fell_furthest(tmp_path):
     dataset = load_dataset("scenes")
     encoder = clipbias.load_model("nano-longclip")
-    folder = run_probe(Session(encoder, dataset), find_probes("drop-first")[0], tmp_path)
+    session = Session(encoder, dataset)
+    folder = run_probe(session, find_probes("drop-first")[0], tmp_path)
     examples = find_examples(load_runs([tmp_path]), 3)
     queries = read_queries(folder).query("direction == 't2i'")
     queries = queries.assign(rank=ranks(queries)).pivot(index="query", columns="condition", values="rank")
@@ -75,12 +77,28 @@ def test_examples_are_the_captions_that_fell_furthest(tmp_path):
         assert example.after == " ".join(dataset.sentences[number][1:])
         picture = Image.open(io.BytesIO(base64.b64decode(example.image.split(",")[1])))
         assert picture.tobytes() == dataset.load_image(number).convert("RGB").tobytes()
+        # What was ranked first instead is the image nearest to the caption after the change.
+        nearest = int((session.images() @ encoder.encode_texts([example.after])[0]).argmax())
+        assert example.models[0].leader == nearest != number
+        assert example.instead == {nearest: data_uri(dataset.load_image(nearest))}
 
 
 def test_examples_need_the_data_that_was_run(tmp_path):
     few = without_images(load_dataset("scenes"), range(20, 1000))
     run_probe(Session(clipbias.load_model("nano-clip"), few), find_probes("drop-first")[0], tmp_path)
     assert find_examples(load_runs([tmp_path])) == []
+
+
+def test_tokens_left_out_are_shown_where_their_characters_are_known():
+    table = pd.DataFrame({"query": 3, "condition": ["whole", *(LEFT_OUT.format(n, *s) for n, s in _SPANS)],
+                          "cosine": [0.5, 0.4, 0.525]})  # fmt: skip
+    changes = token_changes(table, 3, 7)
+    assert changes == [(0, 3, 10.0), (4, 7, -2.5)]
+    assert first_share(changes, 3) == pytest.approx(80) and first_share([], 3) == 0
+    assert token_changes(table, 3, 6) == [] == token_changes(table, 4, 7)  # other texts than were measured
+
+
+_SPANS = ((1, (0, 3)), (2, (4, 7)))
 
 
 def test_large_pictures_are_made_small():

@@ -1,4 +1,4 @@
-"""The embedded world: the same everywhere, and true to its captions."""
+"""The built-in world: the same everywhere, and true to its captions."""
 
 from __future__ import annotations
 

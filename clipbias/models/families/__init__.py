@@ -7,7 +7,8 @@ Every module in this folder is one; nothing else has to be edited. It has
   they took effect; a tensor that is missing raises ``KeyError``;
 - ``SQUARE``: whether its authors resize images to a square instead of cropping them;
 - ``CLEANING``, where it is not "openai": how its authors clean texts, see `clipbias.models.tokenizer`;
-- ``MODELS``: name -> `ModelEntry` of the models that its authors published.
+- ``MODELS``: name -> `ModelEntry` of the models that its authors published, and ``TITLES``: how people write the part
+  of such a name before its size ("longclip" -> "Long-CLIP").
 
 One whose files are a transformers folder with code of its own has, instead of ``SQUARE`` and ``CLEANING``,
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SQUARE = False
 _SHA256 = "5cdd75077c35ab4d074a8e430c2f7f182ff48d01858d6c345776bf5f2713aa84"
 _DRIVE = "drive.google.com/file/d/1MVGMHRmFMTX2EalNOv8a3i1FnxIEyvSW/view"
+TITLES = {"debias": "DeBias-CLIP"}
 MODELS = {
     "debias-b16": ModelEntry(
         "debias", "ViT-B/16", 248, 512, "local", "debias_vitb_3e.pt", "1.80 GB", _SHA256, address=_DRIVE

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SQUARE = True
 CLEANING: Cleaning = "huggingface"
 _FILE = "model.safetensors"
+TITLES = {"fgclip": "FG-CLIP"}
 MODELS = {
     "fgclip-b16": ModelEntry(
         "fgclip", "ViT-B/16", 248, 512, "hub:qihoo360/fg-clip-base", _FILE,

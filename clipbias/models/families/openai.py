@@ -29,6 +29,7 @@ def _entry(backbone: str, dim: int, hub: str, size: str, file: str, sha256: str)
     )
 
 
+TITLES = {"openai": "CLIP", "nano-clip": "nano CLIP"}
 MODELS = {
     "nano-clip": ModelEntry("openai", "nano ViT/16, 48 px", 77, 128, "package", "nano-clip.pt", "4 MB", options=_OWN),
     "openai-b32": _entry(

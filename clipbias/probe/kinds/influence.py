@@ -102,7 +102,8 @@ def influence(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     chosen = np.linspace(0, len(dataset.captions) - 1, limit).astype(int)
     images = session.images()
     found: dict[str, list[np.ndarray]] = {"influence": [], "gradient": []}
-    owners, tables = [], []
+    owners: list[np.ndarray] = []
+    tables: list[pd.DataFrame] = []
     shown = set(np.linspace(0, limit - 1, min(_SHOWN, limit)).astype(int))
     for number, row in enumerate(chosen, 1):
         sentences = session.sentences[row]

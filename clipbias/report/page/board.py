@@ -43,6 +43,11 @@ class Column:
     scalar: str = ""
     folded: bool = False
 
+    @property
+    def label(self) -> str:
+        """The title, with the group where it would not be understood without."""
+        return f"{self.group}: {self.title}" if self.group in ("First sentence", "Padding") else self.title
+
 
 def _recall(key: str, title: str, direction: str, k: int, folded: bool = True) -> Column:
     words = "text-to-image" if direction == "t2i" else "image-to-text"

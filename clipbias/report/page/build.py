@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from clipbias.report.display import condition_name, model_name
-from clipbias.report.examples import Example, marked_change
+from clipbias.report.display import model_name
+from clipbias.report.material import Material, Place
 from clipbias.report.page.board import COLUMNS, GROUPS, Cell, Column, Line, board_lines
+from clipbias.report.page.captions import caption_facts
 from clipbias.report.page.charts import (
     COLUMNS as CHART_COLUMNS,
 )
@@ -23,35 +23,23 @@ from clipbias.results.folder import Finished
 
 PROBES = ("drop-first", "first-only", "swap-1-4", "swap", "padding", "attention", "influence", "needle")
 """What the page has a place for, in its order."""
+ALONE = Place()
 
 
-def build_page(
-    runs: Sequence[Finished],
-    drawn: Sequence[Drawn],
-    scalars: pd.DataFrame,
-    examples: Sequence[Example],
-    order: Sequence[str],
-    out: Path,
-    downloads: Sequence[tuple[str, str, str]] = (),
-) -> str:
-    """The page as text.
-
-    Args:
-        runs: as `load_runs` gives them.
-        drawn: the figures, whose SVG files lie in ``out``.
-        scalars: as `cards` gives them.
-        examples: for the caption browser.
-        order: of the models.
-        out: the report's folder.
-        downloads: name, kind and content of the files that the page offers.
-    """
-    lines = board_lines(runs, scalars, order)
+def build_page(material: Material, place: Place = ALONE) -> str:
+    """The page as text, of all that there is, or of one model or data set among others."""
+    runs, drawn, order = material.runs, material.drawn, material.order
+    heat, examples = material.heat, material.examples
+    lines = board_lines(runs, material.scalars, order)
     data = sorted({one.run.data for one in runs})
     charts = page_charts(drawn, lines, order)
-    facts = _facts(data, order, lines, charts) | _captions(examples)
+    facts = _facts(data, order, lines, charts) | caption_facts(examples, heat)
     context = {
-        "title": f"clipbias: {_several(data)}",
-        "heading": "How these models read long captions",
+        "title": f"clipbias: {place.heading.partition(':')[0] or _several(data)}",
+        "heading": place.heading or "Which image-text models read the whole caption?",
+        "up": place.up,
+        "pages": {"models": dict(place.models), "data": dict(place.data)},
+        "published": place.published,
         "models": [
             {"id": m, "name": model_name(m), "colour": PAGE_COLOURS[i % len(PAGE_COLOURS)]} for i, m in enumerate(order)
         ],
@@ -61,16 +49,17 @@ def build_page(
         "when": _when(runs),
         "versions": _versions(runs),
         "seeds": True,
-        "contents": _contents(),
+        "contents": _contents(bool(heat), bool(place.published)),
         "columns": [_column(c, lines) for c in COLUMNS],
         "groups": [_group(g) for g in GROUPS],
         "board": [_line(line, lines) for line in lines],
-        "charts": [_chart(c, drawn, out) for c in charts],
+        "charts": [_chart(c, drawn, material.figures) for c in charts],
         "examples": bool(examples),
+        "heat": bool(heat),
         "runs": _table(runs, order),
         "software": _software(runs),
         "bibtex": BIBTEX,
-        "downloads": [{"name": n, "href": data_link(text, kind), "words": n} for n, kind, text in downloads],
+        "downloads": [{"name": n, "href": data_link(text, kind), "words": n} for n, kind, text in material.downloads],
     }
     return render_page(context, facts)
 
@@ -149,12 +138,14 @@ def _data(runs: Sequence[Finished], name: str, lines: Sequence[Line]) -> dict[st
     }  # fmt: skip
 
 
-def _contents() -> list[tuple[str, str]]:
+def _contents(heat: bool, published: bool) -> list[tuple[str, str]]:
     return [
         ("#findings", "Findings"),
         ("#leaderboard", "Leaderboard"),
+        *([("#published", "Published")] if published else []),
         ("#charts", "Charts"),
         ("#captions", "Captions"),
+        *([("#tokens", "Tokens")] if heat else []),
         ("#runs", "Runs"),
         ("#cite", "Cite and download"),
     ]
@@ -179,7 +170,7 @@ def _cell(column: Column, cell: Cell | None, lines: Sequence[Line]) -> dict[str,
     """A cell's texts and the width of its bar, in percent of the column's largest number."""
     known = {
         "folded": column.folded, "probe": column.probe, "kind": "" if column.better == "high" else "loss",
-        "label": f"{column.group}: {column.title}" + (f", {column.unit}" if column.unit else ""),
+        "label": column.label + (f", {column.unit}" if column.unit else ""),
     }  # fmt: skip
     if cell is None:
         return {**known, "text": ""}
@@ -193,37 +184,32 @@ def _cell(column: Column, cell: Cell | None, lines: Sequence[Line]) -> dict[str,
     return {**known, "text": text, "interval": between.translate(minus), "width": width}
 
 
+def merged(commands: Sequence[str]) -> list[str]:
+    """Commands, those that differ only in the probe as one with all of their probes."""
+    out: dict[tuple[str, str], list[str]] = {}
+    for command in dict.fromkeys(commands):
+        found = re.fullmatch(r"(clipbias probe )((?:[^-\s]\S* )+)(--.*)", command)
+        key = (found[1], found[3]) if found else (command, "")
+        out.setdefault(key, []).extend(found[2].split() if found else [])
+    return [f"{head}{' '.join(dict.fromkeys(probes))} {tail}" if tail else head for (head, tail), probes in out.items()]
+
+
+def _shorter(svg: str) -> str:
+    """A figure with its coordinates to a hundredth of a point; numbers below 1, such as scales, stay as they are."""
+    return re.sub(r"(?<![\d.])(-?[1-9]\d*\.\d\d)\d+", r"\1", svg)
+
+
 def _chart(chart: Chart, drawn: Sequence[Drawn], out: Path) -> dict[str, object]:
     statics = []
     for one in drawn:
         if one.stem in chart.static.values():
-            image = base64.b64encode((out / f"{one.stem}.svg").read_bytes()).decode()
+            image = base64.b64encode(_shorter((out / f"{one.stem}.svg").read_text("utf-8")).encode()).decode()
             csv = data_link((out / f"{one.stem}.csv").read_text("utf-8"), "text/csv")
             statics.append({"data": one.data, "stem": one.stem, "image": image, "csv": csv, "caption": one.caption})
     return {
         "key": chart.key, "title": chart.title, "caption": chart.caption, "probe": chart.probe,
-        "measured": bool(chart.rows), "statics": statics,
+        "full": chart.key == "reliance" or "facet" in chart.spec, "measured": bool(chart.rows), "statics": statics,
     }  # fmt: skip
-
-
-def _captions(examples: Sequence[Example]) -> dict[str, object]:
-    """The caption browser's facts; an image that several examples share is there once."""
-    images: dict[str, int] = {}
-    out = []
-    for one in examples:
-        before, after = marked_change(one.before, one.after)
-        out.append({
-            "data": one.data, "title": one.title, "condition": condition_name(one.condition),
-            "image": images.setdefault(one.image, len(images)), "before": before, "after": after,
-            "ranks": [[seen.model, _rank(seen.rank), _rank(seen.rank_after)] for seen in one.models],
-        })  # fmt: skip
-    return {"images": list(images), "examples": out}
-
-
-def _rank(rank: object) -> float | int:
-    """A rank, a half where two candidates tie for it."""
-    number = round(float(str(rank)), 1)
-    return int(number) if number.is_integer() else number
 
 
 def _table(runs: Sequence[Finished], order: Sequence[str]) -> list[dict[str, object]]:
@@ -237,7 +223,7 @@ def _table(runs: Sequence[Finished], order: Sequence[str]) -> list[dict[str, obj
             "probes": [one.run.probe for one in mine], "fingerprint": mine[0].run.fingerprint,
             "device": ", ".join(sorted({one.run.device for one in mine})),
             "seed": ", ".join(sorted({str(one.run.seed) for one in mine})),
-            "commands": list(dict.fromkeys(one.run.command for one in mine)),
+            "commands": merged([one.run.command for one in mine]),
         }
         for _, mine in sorted(groups.items(), key=lambda item: item[0])
     ]  # fmt: skip

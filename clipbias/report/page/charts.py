@@ -97,18 +97,19 @@ def page_charts(drawn: Sequence[Drawn], lines: Sequence[Line], order: Sequence[s
     """
     names = [model_name(model) for model in order]
     colours = [PAGE_COLOURS[i % len(PAGE_COLOURS)] for i in range(len(order))]
+    by_kind: dict[str, list[Drawn]] = {}
+    for one in drawn:
+        by_kind.setdefault(one.kind, []).append(one)
     out = [
         Chart(
             "reliance", "Recall against reliance on the first sentence",
             "Each mark is a model, each bar its 95% interval over queries. Right: more captions find their image. "
             "Down: less of that is lost without the first sentence; how much a model without the bias would lose "
             "depends on what the first sentence tells.",
-            scatter(names, colours), scatter_rows(lines), "drop-first", {},
+            scatter(names, colours), scatter_rows(lines), "drop-first",
+            {one.data: one.stem for one in by_kind.pop("reliance", [])},
         )
     ]  # fmt: skip
-    by_kind: dict[str, list[Drawn]] = {}
-    for one in drawn:
-        by_kind.setdefault(one.kind, []).append(one)
     places = [(kind, title, probe) for kind, title, probe in PLACES if kind != "needle"]
     conditions_of_needles = sorted(kind for kind in by_kind if kind.startswith("needle")) or ["needle"]
     places[3:3] = [(kind, _needle_title(kind), "needle") for kind in conditions_of_needles]
@@ -116,12 +117,17 @@ def page_charts(drawn: Sequence[Drawn], lines: Sequence[Line], order: Sequence[s
         mine = by_kind.get(kind, [])
         rows = [row for one in mine for row in _rows(one)]
         conditions = list(dict.fromkeys(str(row[4]) for row in rows))
-        caption = mine[0].words if mine else ""
+        caption = _told(mine[0]) if mine else ""
         spec = _spec(kind, names, colours, conditions, mine[0].axes if mine else ("", ""))
         if mine or kind in ("padding", "drops", "needle"):
             key = kind if kind in dict.fromkeys(place[0] for place in PLACES) else f"needle-{number}"
             out.append(Chart(key, title, caption, spec, rows, probe, {one.data: one.stem for one in mine}))
     return out
+
+
+def _told(one: Drawn) -> str:
+    """A figure's words for the page, with what its bands or bars are."""
+    return f"{one.words} {'Bars' if one.kind in ('drops', 'swap') else 'Bands'}: {one.band}."
 
 
 def _needle_title(kind: str) -> str:

@@ -11,11 +11,16 @@ from clipbias.report.page.board import Cell, Column, Line
 
 @dataclass(frozen=True)
 class Finding:
-    """A question, its answer in words, and how sure it is."""
+    """A question, the answer at a glance and in words, and how sure it is: ``verdict`` in a word, ``doubt`` in more."""
 
     question: str
+    headline: str
     answer: str
+    verdict: str
     doubt: str
+
+
+SIGNIFICANT, ALIKE, UNTESTED = "significant", "not significant", "not tested"
 
 
 def findings(lines: Sequence[Line], columns: Sequence[Column]) -> list[Finding]:
@@ -29,11 +34,8 @@ def findings(lines: Sequence[Line], columns: Sequence[Column]) -> list[Finding]:
     out = []
     if answer := _best(lines):
         out.append(answer)
-    if answer := _losses(
-        lines, by_key["drop"], "Which model relies on the first sentence?", "without the first sentence"
-    ):
-        out.append(answer)
     for key, question, words in (
+        ("drop", "Which model relies most on the first sentence?", "without the first sentence"),
         ("swap", "Does the order of sentences matter?", "with the first sentence in fourth place"),
         ("pad5", "Does padding matter?", "behind five padding sentences"),
     ):
@@ -44,7 +46,7 @@ def findings(lines: Sequence[Line], columns: Sequence[Column]) -> list[Finding]:
 
 def percent(cell: Cell, sign: str = "") -> str:
     """A cell with its interval: "66.3% (63.4 to 69.2)", or in points with its sign."""
-    return f"{cell.value:{sign}.1f}{'' if sign else '%'}{_ends(cell, sign)}"
+    return f"{cell.value:{sign}.1f}{'' if sign else '%'}{_ends(cell, sign)}".replace("-", "\u2212")
 
 
 def _ends(cell: Cell, sign: str = "") -> str:
@@ -63,6 +65,8 @@ def _edge(line: Line, key: str) -> tuple[int, int]:
 
 
 def _several(names: Sequence[str]) -> str:
+    """Names in a sentence; of many, the first and how many more."""
+    names = [*names[:3], f"{len(names) - 3} others"] if len(names) > 4 else names
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
@@ -73,19 +77,24 @@ def _best(lines: Sequence[Line]) -> Finding | None:
     top = max(mine, key=lambda line: line.cells["t1"].value)
     answer = f"{model_name(top.model)} finds the right image for {percent(top.cells['t1'])} of whole captions"
     if len(mine) == 1:
-        return Finding("How well does it retrieve?", answer + ".", "One model: nothing to compare it with.")
+        headline = f"{top.cells['t1'].value:.1f}% of images found"
+        return Finding(
+            "How well does it retrieve?", headline, answer + ".", "", "One model: nothing to compare it with."
+        )
     shared = [model_name(line.model) for line in mine if line is not top and _edge(line, "t1")[0] == 1]
     worse = len(mine) - 1 - len(shared)
     answer += ", the highest of " + str(len(mine)) + " models."
     if not top.cells["t1"].rank:
-        doubt = "The models did not run the same queries; the difference was not tested."
+        doubt, verdict = "The models did not run the same queries; the difference was not tested.", UNTESTED
     elif shared:
+        verdict = ALIKE
         doubt = f"Not significantly better than {_several(shared)}."
         if worse:
             doubt += f" The other {worse if worse > 1 else 'one'} {'are' if worse > 1 else 'is'} significantly worse."
     else:
-        doubt = "Significantly better than every other model."
-    return Finding("Which model retrieves best?", answer, doubt)
+        doubt, verdict = "Significantly better than every other model.", SIGNIFICANT
+    tie = f", tied with {shared[0] if len(shared) == 1 else f'{len(shared)} others'}" if shared else ""
+    return Finding("Which model retrieves best?", model_name(top.model) + tie, answer, verdict, doubt)
 
 
 def _losses(lines: Sequence[Line], column: Column, question: str, words: str) -> Finding | None:
@@ -99,7 +108,7 @@ def _losses(lines: Sequence[Line], column: Column, question: str, words: str) ->
     if len(mine) == 1:
         sure_words = "The interval excludes no change." if sure else "The interval includes no change."
         answer = f"{model_name(most.model)} changes by {percent(most.cells[key], '+')} points {words}."
-        return Finding(question, answer, sure_words)
+        return Finding(question, _headline(most, key), answer, SIGNIFICANT if sure else ALIKE, sure_words)
     answer = (
         f"{words[0].upper()}{words[1:]}, {model_name(most.model)} changes most, by {percent(most.cells[key], '+')} "
         f"points of R@1; {model_name(least.model)} least, by {percent(least.cells[key], '+')}."
@@ -108,11 +117,19 @@ def _losses(lines: Sequence[Line], column: Column, question: str, words: str) ->
     doubt = f"{count} {'loses' if len(sure) in (1, len(mine)) else 'lose'} significantly."
     best, worst = _edge(most, key)
     if not worst:
-        return Finding(question, answer, doubt + " The models did not run the same queries and were not compared.")
-    if best > _edge(least, key)[1]:
+        doubt += " The models did not run the same queries and were not compared."
+        return Finding(question, _headline(most, key), answer, UNTESTED, doubt)
+    apart = best > _edge(least, key)[1]
+    if apart:
         doubt += f" {model_name(least.model)} loses significantly less than {model_name(most.model)}"
         alike = [model_name(line.model) for line in mine if line is not least and _edge(line, key)[0] == 1]
         doubt += f", not significantly less than {_several(alike)}." if alike else " and than every other model."
     else:
         doubt += f" {model_name(least.model)} and {model_name(most.model)} do not differ significantly."
-    return Finding(question, answer, doubt)
+    return Finding(question, _headline(most, key), answer, SIGNIFICANT if apart else ALIKE, doubt)
+
+
+def _headline(line: Line, key: str) -> str:
+    """ "Long-CLIP B/16: -55.4 points"."""
+    value = f"{line.cells[key].value:+.1f}".replace("-", "\u2212")
+    return f"{model_name(line.model)}: {value} points"

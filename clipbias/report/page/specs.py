@@ -126,7 +126,9 @@ def dots(x: str, names: Sequence[str], conditions: Sequence[str], zero: bool = F
     ]
     if zero:
         layers.append({"mark": {"type": "rule", "aria": False}, "encoding": {"x": {"datum": 0}}})
-    return {"width": "container", "height": {"step": 14 if len(conditions) > 1 else 22}, "layer": layers}
+    fit = {"type": "fit-x", "contains": "padding"}
+    step = {"step": 14 if len(conditions) > 1 else 22}
+    return {"width": "container", "height": step, "autosize": fit, "layer": layers}
 
 
 CONDITION_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -140,10 +142,10 @@ def scatter(names: Sequence[str], colours: Sequence[str]) -> dict[str, Any]:
     look = _model(names, colours)
     across = {
         "type": "quantitative",
-        "axis": _axis("T2I R@1 on whole captions, % (more is better)"),
+        "axis": _axis("T2I R@1 on whole captions, % (more is better)", tickCount=8),
         "scale": {"zero": False},
     }
-    up = {"type": "quantitative", "axis": _axis("reliance: % of R@1 lost (less is better)"),
+    up = {"type": "quantitative", "axis": _axis("reliance: % of R@1 lost (less is better)", tickCount=6),
           "scale": {"zero": True}}  # fmt: skip
     colour = {"color": look["color"]}
     return {
@@ -171,6 +173,11 @@ def scatter(names: Sequence[str], colours: Sequence[str]) -> dict[str, Any]:
                         {"field": "interval", "type": "nominal", "title": "95% interval of the loss"},
                     ],
                 },
+            },
+            {
+                "data": {"values": [{}]},
+                "mark": {"type": "text", "align": "right", "baseline": "bottom", "dx": -8, "dy": -8, "aria": False},
+                "encoding": {"text": {"value": "better \u2198"}, "x": {"value": "width"}, "y": {"value": "height"}},
             },
         ],
     }  # fmt: skip

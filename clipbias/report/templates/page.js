@@ -54,8 +54,11 @@
     sort(rankBy.value, true);
   }
   $("filter").addEventListener("input", show);
+  const opened = new Set();
   const fold = (button, open) => {
     const head = button.parentElement, group = head.dataset.group;
+    opened[open ? "add" : "delete"](group);
+    board.classList.toggle("dense", opened.size > 0);
     button.setAttribute("aria-expanded", String(open));
     head.colSpan = Number(open ? head.dataset.open : head.dataset.closed);
     const places = [...board.tHead.rows[1].cells].flatMap((cell, place) => cell.dataset.group === group && cell.classList.contains("more") ? [place] : []);
@@ -89,8 +92,14 @@
       spec.columns = width < 500 ? 2 : 4;
       spec.spec.width = Math.max(60, Math.floor((width - 60) / spec.columns) - 24);
     }
+    // The legend names who is drawn; colours and marks stay every model's own.
+    const named = new Set(rows.map(row => row[2]));
+    for (const layer of (spec.spec || spec).layer) for (const part of ["color", "shape"]) {
+      const channel = (layer.encoding || {})[part];
+      if (channel && channel.field === "name") channel.legend = { ...channel.legend, values: channel.scale.domain.filter(name => named.has(name)) };
+    }
     spec.data = { values: rows.map(row => Object.fromEntries(row.map((value, column) => [names[column], value]))) };
-    const options = { ast: true, renderer: "svg", actions: false, defaultStyle: false, config: config(), tooltip: { disableDefaultStyle: true } };
+    const options = { ast: true, logLevel: 1, renderer: "svg", actions: false, defaultStyle: false, config: config(), tooltip: { disableDefaultStyle: true } };
     const inner = place.appendChild(make("div", undefined, { className: "drawing" }));
     await vegaEmbed(inner, spec, options);
     for (const part of [inner, ...inner.querySelectorAll("[role]")]) for (const name of ["role", "aria-roledescription", "aria-label"]) part.removeAttribute(name);
@@ -147,6 +156,14 @@
     const wide = make("div", undefined, { className: "wide" });
     wide.append(table);
     out.append(list, wide);
+    const picked = one.ranks.filter(r => state.models.has(r[0]) && r[3] != null), instead = make("div", undefined, { className: "instead" });
+    for (const image of new Set(picked.map(r => r[3]))) {
+      const names = picked.filter(r => r[3] === image).map(r => facts.models.find(m => m.id === r[0]).name);
+      const shown = make("figure"), words = make("figcaption", `Ranked first instead by ${names.join(", ")}`);
+      shown.append(make("img", undefined, { src: facts.images[image], alt: "The image ranked first instead" }), words);
+      instead.append(shown);
+    }
+    if (instead.firstChild) out.append(instead);
     return out;
   };
   const captions = () => {
@@ -167,16 +184,55 @@
     $("more").addEventListener("click", () => { state.shown += 10; captions(); });
   }
 
+  // A caption token by token: what leaving out each does, for every model that is picked.
+  const caption = $("caption");
+  const heat = () => {
+    const place = $("heat");
+    if (!caption) return;
+    const mine = facts.heat.filter(one => one.data === state.data), one = mine[Number(caption.value)] || mine[0];
+    if (caption.dataset.of !== state.data) {
+      caption.replaceChildren(...mine.map((each, n) => new Option(`${n + 1}: ${each.caption.slice(0, 50)} …`, n)));
+      caption.dataset.of = state.data;
+    }
+    place.replaceChildren();
+    if (!one) { place.append(make("p", `Not measured on ${state.data}: run clipbias probe influence.`, { className: "empty" })); return; }
+    const texts = make("div");
+    for (const model of facts.models) {
+      const found = one.models[model.id];
+      if (!found || !state.models.has(model.id)) continue;
+      const head = make("h3", `${model.name} `), text = make("p");
+      head.append(make("small", `${found.share}% of the absolute change is in the first sentence`));
+      const most = Math.max(...found.tokens.map(t => Math.abs(t[2]))) || 1;
+      let at = 0;
+      const plain = (begin, end) => { if (end > begin) text.append(make("span", one.caption.slice(begin, end), { className: begin < one.first ? "opening" : "" })); };
+      for (const [begin, end, change] of found.tokens) {
+        if (end <= at) continue;
+        plain(at, begin);
+        const token = make("span", one.caption.slice(Math.max(at, begin), end), { className: `token${change < 0 ? " lowers" : ""}${begin < one.first ? " opening" : ""}` });
+        token.title = `${change > 0 ? "+" : "\u2212"}${Math.abs(change).toFixed(2)}`;
+        token.style.setProperty("--share", `${Math.round(100 * Math.abs(change) / most)}%`);
+        text.append(token);
+        at = end;
+      }
+      if (at < one.caption.length) text.append(make("small", `${one.caption.slice(at)} (cut off by the context)`));
+      texts.append(head, text);
+    }
+    if (!texts.firstChild) texts.append(make("p", "No model is picked, or none was measured.", { className: "empty" }));
+    place.append(make("img", undefined, { src: facts.images[one.image], alt: "The image that belongs to the caption" }), texts);
+  };
+  if (caption) caption.addEventListener("change", heat);
+
   // What drives all of it.
   const pick = () => {
     for (const part of document.querySelectorAll("div[data-of], details[data-of]")) part.hidden = facts.data.length > 1 && part.dataset.of !== state.data;
     show();
     redraw();
     captions();
+    heat();
   };
   if ($("data")) $("data").addEventListener("change", event => { state.data = event.target.value; pick(); });
   const boxes = [...document.querySelectorAll("#models input")];
-  const models = () => { state.models = new Set(boxes.filter(b => b.checked).map(b => b.value)); redraw(); captions(); };
+  const models = () => { state.models = new Set(boxes.filter(b => b.checked).map(b => b.value)); redraw(); captions(); heat(); };
   for (const box of boxes) box.addEventListener("change", models);
   $("all").addEventListener("click", () => { for (const box of boxes) box.checked = true; models(); });
   $("none").addEventListener("click", () => { for (const box of boxes) box.checked = false; models(); });
