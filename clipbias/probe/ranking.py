@@ -207,8 +207,8 @@ class _Counts:
     @staticmethod
     def empty(queries: int, device: torch.device | str) -> _Counts:
         """Nothing counted yet."""
-        counts = [torch.zeros(queries, dtype=torch.int64, device=device) for _ in range(3)]
-        return _Counts(*counts, torch.full((queries,), -torch.inf, device=device))
+        ahead, level, right = (torch.zeros(queries, dtype=torch.int64, device=device) for _ in range(3))
+        return _Counts(ahead, level, right, torch.full((queries,), -torch.inf, device=device))
 
     def add(self, part: slice, values: Tensor, best: Tensor, axis: int) -> None:
         """Count a block's negatives (its positives are -inf) for its queries ``part``, which lie across ``axis``."""

@@ -72,8 +72,8 @@ def place_contrasts(first: Path, second: Path) -> list[PlaceContrast]:
 
 def _credits(folder: Path) -> pd.DataFrame:
     table = read_queries(folder)
-    counts = [table[name].to_numpy(dtype=np.int64) for name in ("better", "equal", "right")]
-    return table[["condition", "direction", "query", "cluster"]].assign(hit=credit(*counts, 1))
+    better, equal, right = (table[name].to_numpy(dtype=np.int64) for name in ("better", "equal", "right"))
+    return table[["condition", "direction", "query", "cluster"]].assign(hit=credit(better, equal, right, 1))
 
 
 def place_record(one: PlaceContrast) -> dict[str, object]:

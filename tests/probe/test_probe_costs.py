@@ -69,3 +69,12 @@ def test_a_kind_that_states_no_cost_is_said_to_state_none():
     other = replace(find_probes("text")[0], kind="mine")
     assert costs.stated([other]) == "not stated"
     assert cost(rigged.rigged_data(), [other]).apart == ("text",)
+
+
+def test_a_probe_of_a_kind_is_fifteen_lines_and_a_kind_a_hundred_and_fifty():
+    for path in shipped_probes().values():
+        probe = read_probe(path)
+        if not probe.suite and (probe.kind != "retrieval" or probe.repeats > 1):
+            assert len(probe.text.splitlines()) <= 15, path.name
+    for path in Path(probe_kinds.__file__).parent.glob("*.py"):
+        assert len(path.read_text("utf-8").splitlines()) <= 150, path.name

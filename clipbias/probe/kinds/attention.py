@@ -7,14 +7,13 @@ attention) and the end token are kept apart: "text" is what lies between, its we
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import pandas as pd
 
 from clipbias.models.tower import TextTower
+from clipbias.probe.attended import SUMMARY, Weights
 from clipbias.probe.measure import curve_means, mean_rows, no_queries, sentence_rows, token_shares
-from clipbias.probe.positions import curves, sentence_of_tokens, shares
+from clipbias.probe.positions import curves, sentence_of_tokens
 from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
 from clipbias.results.record import Row
@@ -22,65 +21,9 @@ from clipbias.results.record import Row
 _BATCH = 32
 
 
-def _summary(weights: np.ndarray, sentence: np.ndarray) -> list[float]:
-    """Numbers of one caption's text weights [L], which sum to one."""
-    length = len(weights)
-    positive = weights[weights > 0]
-    place = np.arange(length)
-    slope = float(np.polyfit(place, np.log(np.maximum(weights, 1e-12)), 1)[0]) if length > 1 else float("nan")
-    return [
-        float(weights[sentence == 0].sum()),
-        float((sentence == 0).mean()),
-        float(np.exp(-(positive * np.log(positive)).sum())),
-        length,
-        float(weights[:20].sum()),
-        slope,
-        float(weights[sentence == 0].sum() / (sentence == 0).mean()),
-    ]
-
-
-SUMMARY = (
-    "first_sentence_attention",
-    "first_sentence_tokens",
-    "effective_positions",
-    "text_tokens",
-    "first_20_attention",
-    "log_slope",
-    "first_sentence_concentration",
-)
-
-
-@dataclass
-class _Weights:
-    """What the tower's weights say of each of N captions; lists are by caption."""
-
-    texts: list[np.ndarray] = field(default_factory=list)  # [L] of the text, all layers
-    layers: list[np.ndarray] = field(default_factory=list)  # [layers, L]
-    rollout: list[np.ndarray] = field(default_factory=list)  # [L]
-    owners: list[np.ndarray] = field(default_factory=list)  # [L] each token's sentence
-    heads: list[np.ndarray] = field(default_factory=list)  # [layers, heads] the first sentence's share
-    ends: list[np.ndarray] = field(default_factory=list)  # [layers + 1, 2] SOT's and EOT's weight
-    summaries: list[np.ndarray] = field(default_factory=list)  # [layers + 1, len(SUMMARY)]
-
-    def add(self, weights: np.ndarray, rolled: np.ndarray, sentence: np.ndarray, start: int) -> None:
-        """One caption: weights [layers, heads, positions], rollout [positions], whose text begins at ``start``."""
-        layers = weights.mean(axis=1)
-        layers = np.vstack([layers, layers.mean(axis=0)])
-        last = start + len(sentence)
-        self.ends.append(np.stack([layers[:, :start].sum(1), layers[:, last : last + 1].sum(1)], axis=1))
-        text = layers[:, start:last] / layers[:, start:last].sum(axis=1, keepdims=True)
-        self.summaries.append(np.array([_summary(line, sentence) for line in text]))
-        head = weights[:, :, start:last]
-        self.heads.append(head[:, :, sentence == 0].sum(-1) / head.sum(-1))
-        self.texts.append(text[-1])
-        self.layers.append(text[:-1])
-        self.rollout.append(shares(rolled[start:last]))
-        self.owners.append(sentence)
-
-
-def _measure(session: Session, tower: TextTower, probe: Probe, chosen: np.ndarray) -> _Weights:
+def _measure(session: Session, tower: TextTower, probe: Probe, chosen: np.ndarray) -> Weights:
     tokens = tower.tokens
-    out = _Weights()
+    out = Weights()
     for start in range(0, len(chosen), _BATCH):
         rows = chosen[start : start + _BATCH]
         found = tower.attention(tokens([" ".join(session.sentences[i]) for i in rows]))
@@ -122,7 +65,7 @@ def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     ), no_queries()
 
 
-def _layer_rows(found: _Weights, cluster: np.ndarray, probe: str) -> list[Row]:
+def _layer_rows(found: Weights, cluster: np.ndarray, probe: str) -> list[Row]:
     """SOT, EOT and `SUMMARY` of each layer, then of all of them."""
     values = np.concatenate([np.stack(found.ends), np.stack(found.summaries)], axis=2)  # [N, layers + 1, 9]
     names = ["sot_attention", "eot_attention", *SUMMARY]
@@ -141,7 +84,7 @@ def _layer_rows(found: _Weights, cluster: np.ndarray, probe: str) -> list[Row]:
     return rows
 
 
-def _head_rows(found: _Weights, cluster: np.ndarray, probe: str, order: int) -> list[Row]:
+def _head_rows(found: Weights, cluster: np.ndarray, probe: str, order: int) -> list[Row]:
     """The first sentence's share in each head of each layer; ``order`` is that of the first."""
     by_head = np.stack(found.heads)  # [N, layers, heads]
     rows: list[Row] = []
@@ -159,7 +102,7 @@ def _head_rows(found: _Weights, cluster: np.ndarray, probe: str, order: int) -> 
     return rows
 
 
-def _curve_rows(found: _Weights, cluster: np.ndarray, probe: str, layers: int, room: int) -> list[Row]:
+def _curve_rows(found: Weights, cluster: np.ndarray, probe: str, layers: int, room: int) -> list[Row]:
     """Attention and rollout by tenth, token and sentence over all layers; attention by tenth in each."""
     rows: list[Row] = []
     for name, weights in (("attention", found.texts), ("rollout", found.rollout)):
