@@ -62,10 +62,10 @@ def _print(numbers: list[Published], differing: list[list[Published]]) -> None:
         if others := not_comparable(data):
             say(f"not comparable with numbers on {', '.join(others)}")
         say()
-    others = [n for n in numbers if (n.metric, n.condition) != ("recall@1", "") or not n.direction]
-    if others:
+    more = [n for n in numbers if (n.metric, n.condition) != ("recall@1", "") or not n.direction]
+    if more:
         say("other measures")
-    for n in others:
+    for n in more:
         what = ", ".join(part for part in (n.direction.upper(), n.metric, n.condition) if part)
         say(f"  {n.registered or n.model} {n.backbone} {n.dataset}: {what} {n.shown}  [{n.cited}]")
     if differing:

@@ -56,7 +56,7 @@ def array(image: str, caption: str | tuple[str | int, ...]) -> Callable[[Path], 
     return entries
 
 
-def annotations(file: Path) -> Iterator[Entry]:
+def annotated(file: Path) -> Iterator[Entry]:
     """Entries of a JSON object with a list "annotations" of {"image", "caption"} (FLAIR's files)."""
     rows = field(read_json(file), "annotations", str(file))
     for number, entry in enumerate(rows if isinstance(rows, list) else []):

@@ -113,7 +113,7 @@ class RiggedTower(TextTower):
     """Reads ids as its ``kind`` says; see the module."""
 
     def __init__(self, kind: str, tokens: Words, summaries: Sequence[str]) -> None:
-        self.name, self.kind, self.tokens = kind, kind, tokens
+        self.name, self.kind, self.tokens, self._words = kind, kind, tokens, tokens
         self._summaries = set(tokens.ids(summaries))
         self._begin = {own[0] for own in self._summaries}
         self._lengths = sorted({len(own) for own in self._summaries})
@@ -139,7 +139,7 @@ class RiggedTower(TextTower):
         return words.astype(float)
 
     def _sum(self, row: np.ndarray) -> np.ndarray:
-        vectors, weights = self.tokens.vectors, self.weights(row)
+        vectors, weights = self._words.vectors, self.weights(row)
         read = np.flatnonzero(weights)
         if not len(read):
             return np.eye(_DIM)[-1]  # alike to every picture
@@ -167,7 +167,7 @@ class RiggedTower(TextTower):
         """Of the cosine of the weighted sum f with an image i: w (e.i / |f| - cos e.f / |f|^2) at a word's vector e."""
         out = torch.zeros(ids.shape, dtype=torch.float64)
         for line, (row, image) in enumerate(zip(ids.numpy(), images.double().numpy(), strict=True)):
-            total, vectors = self._sum(row), self.tokens.vectors[row]
+            total, vectors = self._sum(row), self._words.vectors[row]
             size = float(np.linalg.norm(total))
             cosine = float(total @ image) / size
             out[line] = torch.from_numpy(

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from clipbias.results.record import Row
 
 WHOLE_SEEN = ("monotone", "himo-docci", "needle", "pairs")
 """Probes of single cosines: the pictures are seen whole, so that a text can tell too little of them."""
-SMALLER = {
+SMALLER: dict[str, dict[str, Any]] = {
     "attention": {"captions": 60}, "influence": {"captions": 8}, "shapley": {"captions": 8},
     "text": {"captions": 60}, "needle": {"scenes": 60}, "pairs": {"scenes": 60}, "shift": {"shifts": [0, 10, 40]},
 }  # fmt: skip

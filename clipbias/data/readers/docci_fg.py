@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from clipbias.data.lists import annotations, listed
+from clipbias.data.lists import annotated, listed
 
 SPECS = {
     "docci-fg": listed(
         "docci-fg",
         files=("annotations/test_annotations.json", "test_annotations.json"),
-        entries=annotations,
+        entries=annotated,
         protocol="DOCCI-FG (FLAIR's test_annotations.json, a sentence a caption): {images} images, {captions} captions",
         owner="docci",
         places=("images",),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from clipbias.data.lists import annotations, listed
+from clipbias.data.lists import annotated, listed
 
 SPECS = {
     "iiw-fg": listed(
         "iiw-fg",
         files=("test_annotations.json", "finegrained_annotations.json"),
-        entries=annotations,
+        entries=annotated,
         protocol="IIW-FG (FLAIR's test_annotations.json, a sentence a caption): {images} images, {captions} captions",
         owner="iiw",
         title="IIW-FG: every sentence of an IIW caption a caption (FLAIR)",

@@ -77,7 +77,9 @@ def read_folder(folder: Path, trust_remote_code: bool = False, context: int | st
         return _by_its_code(folder, kind, trust_remote_code)
     state = _tensors(folder)
     fingerprint = state_fingerprint(state, {})
-    reader, used, known = family_of_type(kind), {}, {}
+    reader = family_of_type(kind)
+    used: dict[str, str] = {}
+    known: dict[str, Any] = {}
     if reader is not None:
         content, state, used = _read(reader, content, state, folder, {} if context is None else {"context": context})
         known = {"image_options": reader.image_options}

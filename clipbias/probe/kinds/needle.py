@@ -87,9 +87,9 @@ def needle(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
         values, cut = np.full((2, scenes, places), np.nan)
         pairs: list[tuple[int, int]] = []
         texts: list[str] = []
-        for index, (caption, (place, wrong)) in enumerate(known):
+        for index, (caption, (place, false)) in enumerate(known):
             for k in range(1, places + 1):
-                both = needle_captions(session.sentences[caption], place, wrong, k, (filler,) * count)
+                both = needle_captions(session.sentences[caption], place, false, k, (filler,) * count)
                 if both is not None:
                     pairs.append((index, k - 1))
                     texts += both
