@@ -14,6 +14,7 @@ from clipbias.report.examples import PER_PROBE, Datasets, find_examples
 from clipbias.report.heat import find_heat
 from clipbias.report.load import all_rows
 from clipbias.report.material import Material
+from clipbias.report.page.board import board_lines
 from clipbias.report.page.build import build_page
 from clipbias.report.site import write_site
 from clipbias.report.style import PAPER, Drawn, Look
@@ -94,7 +95,8 @@ def gather(
     downloads = [(n, _KINDS[n.rpartition(".")[2]], text) for n, text in written.items() if not n.endswith("md")]
     datasets: Datasets = {}
     seen, heat = find_examples(runs, examples, datasets), find_heat(runs, datasets)
-    return Material(runs, drawn, scalars, seen, heat, models, out, downloads)
+    lines = board_lines(runs, scalars, models)
+    return Material(runs, lines, drawn, seen, heat, models, out, downloads)
 
 
 _KINDS = {"csv": "text/csv", "tex": "application/x-tex"}

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pandas as pd
-
 from clipbias.report.examples import Example
 from clipbias.report.heat import Heat
+from clipbias.report.page.board import Line
 from clipbias.report.style import Drawn
 from clipbias.results.folder import Finished
 
@@ -20,8 +19,8 @@ class Material:
 
     Attributes:
         runs: as `load_runs` gives them.
+        lines: of the leaderboard, as `board_lines` gives them: their ranks are among all models, on every page.
         drawn: the figures, whose files lie in ``figures``.
-        scalars: as `cards` gives them.
         examples, heat: for the caption browser, and for the captions of which each token was left out.
         order: of the models.
         figures: the folder of the figures.
@@ -29,8 +28,8 @@ class Material:
     """
 
     runs: Sequence[Finished]
+    lines: Sequence[Line]
     drawn: Sequence[Drawn]
-    scalars: pd.DataFrame
     examples: Sequence[Example]
     heat: Sequence[Heat]
     order: Sequence[str]
@@ -65,7 +64,7 @@ def of_model(all_of_it: Material, model: str) -> Material:
         all_of_it,
         runs=[one for one in all_of_it.runs if one.run.model == model],
         drawn=[one for one in drawn if len(one.table)],
-        scalars=all_of_it.scalars[all_of_it.scalars["model"] == model],
+        lines=[line for line in all_of_it.lines if line.model == model],
         examples=[one for one in examples if one.models],
         heat=[one for one in heat if one.models],
         order=[model],
@@ -86,7 +85,7 @@ def of_data(all_of_it: Material, data: str) -> Material:
         all_of_it,
         runs=runs,
         drawn=[one for one in all_of_it.drawn if one.data == data],
-        scalars=all_of_it.scalars[all_of_it.scalars["data"] == data],
+        lines=[line for line in all_of_it.lines if line.data == data],
         examples=[one for one in all_of_it.examples if one.data == data],
         heat=[one for one in all_of_it.heat if one.data == data],
         order=[model for model in all_of_it.order if model in ran],

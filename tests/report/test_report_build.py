@@ -211,6 +211,7 @@ def test_a_site_has_a_page_per_model_and_data_set_that_link_to_each_other(tmp_pa
     assert "Published, not measured here" in pages["data/docci.html"] and "71.5" in pages["data/docci.html"]
     facts = json.loads(re.search(r'id="facts">(.*?)</script>', pages["models/longclip-b16.html"], re.DOTALL)[1])
     assert {line["model"] for line in facts["board"]} == {"longclip-b16"} and len(facts["board"]) == 2
+    assert "Does it rely on the first sentence?" in pages["models/longclip-b16.html"]
     assert (site / "figures" / "docci-drops.svg").is_file() and (site / "figures" / "leaderboard.tex").is_file()
 
 

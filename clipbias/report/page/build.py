@@ -10,7 +10,7 @@ from typing import Any
 
 from clipbias.report.display import model_name
 from clipbias.report.material import Material, Place
-from clipbias.report.page.board import COLUMNS, GROUPS, Cell, Column, Line, board_lines
+from clipbias.report.page.board import COLUMNS, GROUPS, Cell, Column, Line
 from clipbias.report.page.captions import caption_facts
 from clipbias.report.page.charts import (
     COLUMNS as CHART_COLUMNS,
@@ -30,7 +30,7 @@ def build_page(material: Material, place: Place = ALONE) -> str:
     """The page as text, of all that there is, or of one model or data set among others."""
     runs, drawn, order = material.runs, material.drawn, material.order
     heat, examples = material.heat, material.examples
-    lines = board_lines(runs, material.scalars, order)
+    lines = material.lines
     data = sorted({one.run.data for one in runs})
     charts = page_charts(drawn, lines, order)
     facts = _facts(data, order, lines, charts) | caption_facts(examples, heat)

@@ -34,8 +34,10 @@ def findings(lines: Sequence[Line], columns: Sequence[Column]) -> list[Finding]:
     out = []
     if answer := _best(lines):
         out.append(answer)
+    one = sum("t1" in line.cells or "drop" in line.cells for line in lines) == 1
+    relies = "Does it rely on the first sentence?" if one else "Which model relies most on the first sentence?"
     for key, question, words in (
-        ("drop", "Which model relies most on the first sentence?", "without the first sentence"),
+        ("drop", relies, "without the first sentence"),
         ("swap", "Does the order of sentences matter?", "with the first sentence in fourth place"),
         ("pad5", "Does padding matter?", "behind five padding sentences"),
     ):
@@ -108,7 +110,8 @@ def _losses(lines: Sequence[Line], column: Column, question: str, words: str) ->
     if len(mine) == 1:
         sure_words = "The interval excludes no change." if sure else "The interval includes no change."
         answer = f"{model_name(most.model)} changes by {percent(most.cells[key], '+')} points {words}."
-        return Finding(question, _headline(most, key), answer, SIGNIFICANT if sure else ALIKE, sure_words)
+        headline = _headline(most, key).rpartition(": ")[2]
+        return Finding(question, headline, answer, SIGNIFICANT if sure else ALIKE, sure_words)
     answer = (
         f"{words[0].upper()}{words[1:]}, {model_name(most.model)} changes most, by {percent(most.cells[key], '+')} "
         f"points of R@1; {model_name(least.model)} least, by {percent(least.cells[key], '+')}."
