@@ -46,7 +46,7 @@ def _curves(
     parts = dict(list(table.groupby("model")))
     for model in (m for m in models if m in parts):
         part, style = parts[model], styles[model]
-        drawn = {k: v for k, v in style.items() if marks or k != "marker"}
+        drawn: dict[str, Any] = {k: v for k, v in style.items() if marks or k != "marker"}
         axes.plot(part["x"], part[column], label=for_figure(model_name(model)), **drawn)
         axes.fill_between(part["x"], part[low], part[high], color=style["color"], alpha=_BAND, linewidth=0)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -159,6 +159,8 @@ def figure_style(look: Look = PAPER) -> Iterator[None]:
     import matplotlib as mpl
     import seaborn as sns
 
+    looks: dict[Any, Any] = {name: look.size for name in _SIZES}
+    looks |= {name: look.ink for name in _INKS} | {name: look.ground for name in _GROUNDS}
     with (
         mpl.rc_context(),
         _built_in_settings(),
@@ -168,9 +170,7 @@ def figure_style(look: Look = PAPER) -> Iterator[None]:
                 "backend": "agg",
                 "text.usetex": False,
                 "figure.dpi": 200,
-                **dict.fromkeys(_SIZES, look.size),
-                **dict.fromkeys(_INKS, look.ink),
-                **dict.fromkeys(_GROUNDS, look.ground),
+                **looks,
                 "grid.color": "#3d444d" if look.dark else "#d9d9d9",
                 "axes.edgecolor": "#9ba6b2" if look.dark else "#b0b0b0",
                 "lines.linewidth": look.line,

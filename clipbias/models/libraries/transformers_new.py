@@ -43,10 +43,11 @@ def clip_parts(module: CustomTextCLIP, source: ClipEncoder) -> tuple[dict[str, A
         text_config=text | act, vision_config=vision | act, projection_dim=shape.embed_dim
     ).to_dict()
     vocabulary, merges = clip_vocabulary()
+    tokenizer: Any = transformers.CLIPTokenizer
     rule, side = source.transform, {"height": shape.image_size, "width": shape.image_size}
     square = rule.resize == "squash"
     processor = transformers.CLIPImageProcessor(
         size=side if square else {"shortest_edge": shape.image_size}, crop_size=side, do_center_crop=not square,
         image_mean=list(rule.mean), image_std=list(rule.std),
-    )  # type: ignore[no-untyped-call]  # fmt: skip
-    return config | {"architectures": ["CLIPModel"]}, transformers.CLIPTokenizer(vocabulary, merges), processor
+    )  # fmt: skip
+    return config | {"architectures": ["CLIPModel"]}, tokenizer(vocabulary, merges), processor
