@@ -59,8 +59,8 @@ def _print(numbers: list[Published], differing: list[list[Published]]) -> None:
         rows = [line[1:] for line in group]
         print_table(columns, rows, f"{data}, R@1 %", right=("T2I", "I2T"), whole=columns[:4], width=200,
                     first_out=("ran by", "protocol", "source"), more="--csv has all")  # fmt: skip
-        if others := not_comparable(data):
-            say(f"not comparable with numbers on {', '.join(others)}")
+        if apart := not_comparable(data):
+            say(f"not comparable with numbers on {', '.join(apart)}")
         say()
     more = [n for n in numbers if (n.metric, n.condition) != ("recall@1", "") or not n.direction]
     if more:

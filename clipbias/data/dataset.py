@@ -107,7 +107,7 @@ class RetrievalDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (first 16 hex digits) over image names, captions, their pairing, and the images' content.
+        """SHA-256 (first 16 hex digits) over image names, captions, their pairing, facts, and the images' content.
 
         The content is the files' bytes; of a loader that does not say what its images are made from, their pixels.
         """
@@ -119,6 +119,9 @@ class RetrievalDataset:
                 raw = text.encode("utf-8", "surrogatepass")
                 digest.update(len(raw).to_bytes(8, "big") + raw)
             digest.update(b"\xff" * 8)
+        # Of the built-in scenes it follows from their names and is made on demand.
+        for entry in self.told_wrong if isinstance(self.told_wrong, (list, tuple)) else ():
+            digest.update(repr(entry).encode("utf-8", "surrogatepass"))
         known = hasattr(self.load_image, "key") or hasattr(self.load_image, "keys")
         keys = self.image_keys if known else content_digests(len(self.image_names), self.load_image)
         for key in keys:

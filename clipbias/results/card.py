@@ -8,7 +8,7 @@ What each says, and what it is for a model without the bias (`docs/probes.md` ha
 - ``first-sentence reliance``: 100 * (1 - R@1 without the first sentence / R@1 of the whole caption), in percent,
   T2I, eligible captions.
 - ``needle half-depth``: the sentence at which the needle probe's accuracy above chance has fallen to half of the first
-  sentence's; the number of places where it never does (here larger is better). Built-in scenes only.
+  sentence's; the number of places where it never does (here larger is better). Data that know facts only.
 - ``attention concentration``: the first sentence's share of attention over its share of tokens, mean over
   captions, layers and heads.
 

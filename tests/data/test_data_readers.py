@@ -307,3 +307,19 @@ def test_a_data_set_that_is_nowhere_is_asked_for(monkeypatch):
 def test_an_unknown_option_is_named_with_those_there_are(tmp_path):
     with pytest.raises(UserError, match="no option 'first_six'; it takes first_five"):
         load_dataset("coco", root=tmp_path, first_six=True)
+
+
+def test_facts_are_a_part_of_a_data_sets_fingerprint_and_go_with_their_captions():
+    from dataclasses import replace
+
+    from clipbias.data.build import without_images
+    from clipbias.data.limited import limited
+
+    scenes = load_dataset("scenes-2")
+    few = limited(scenes, 5)
+    assert few.told_wrong == [scenes.told_wrong[i] for i in range(5)]
+    assert without_images(few, [0, 2]).told_wrong == [few.told_wrong[i] for i in (1, 3, 4)]
+    for place, text in few.told_wrong:
+        assert text != few.sentences[0][place] and len(text.split()) > 2
+    other = replace(few, told_wrong=[(0, "Something else."), *few.told_wrong[1:]])
+    assert few.fingerprint != other.fingerprint != replace(few, told_wrong=None).fingerprint
