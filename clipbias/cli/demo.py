@@ -53,6 +53,7 @@ def register(app: typer.Typer) -> None:
         say("\n" + summary(rows) + "\n")
         say("\n".join(verdicts(runs)))
         say(f"\nresults: {results}\nreport: {out / 'index.html'}")
+        say("next: open it in a browser; `clipbias probe paper --model MODEL` probes another (`clipbias models`)")
 
 
 def summary(rows: dict[str, list[Row]]) -> str:
