@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from importlib import resources
 
 import pytest
+from PIL import Image
 from tests_support import HOSTILE, write_models
 
-from clipbias.report.build import build_report
+from clipbias.report.build import build_report, gather
+from clipbias.report.examples import Example, Seen, data_uri
+from clipbias.report.heat import Heat
+from clipbias.report.page.build import build_page
+from clipbias.report.style import PAPER
+from clipbias.results.folder import load_runs
 
 pytestmark = pytest.mark.skipif(
     shutil.which("chromium") is None or shutil.which("chromedriver") is None, reason="no Chromium with its driver here"
@@ -189,3 +196,47 @@ def test_commands_that_differ_in_the_probe_alone_are_one():
         f"clipbias probe a {told}1",
     ]
     assert merged(commands) == [f"clipbias probe a b-1 c {told}", "clipbias demo", f"clipbias probe a {told}1"]
+
+
+@pytest.fixture(scope="module")
+def captions(tmp_path_factory):
+    """A page of made-up captions: what was ranked first instead, and tokens left out one by one."""
+    root = tmp_path_factory.mktemp("captions")
+    for model in ("a", "bb"):
+        write_models(root / "results" / str(len(model)), model)
+    picture = data_uri(Image.new("RGB", (8, 8), "red"))
+    other = data_uri(Image.new("RGB", (8, 8), "blue"))
+    seen = (Seen("a", "1", "9", 0.3, 0.1, 5), Seen("bb", "1", "4", 0.3, 0.2, 6))
+    example = Example(
+        "d", 0, "drop-first", "First", "drop-first", f"A cat. {HOSTILE}", HOSTILE, picture, seen, {5: other}
+    )
+    changes = [(0, 1, 0.1), (2, 5, 4.0), (5, 6, 0.0), (7, 8, -2.0)]
+    heat = Heat("d", 0, f"A cat. {HOSTILE}", 6, picture, {"a": changes, "bb": changes[:2]})
+    material = gather(load_runs([root / "results"]), [], root / "out", (), 0, [PAPER])
+    page = root / "index.html"
+    page.write_text(build_page(replace(material, examples=[example], heat=[heat])), "utf-8")
+    driver = browser(tmp_path_factory.mktemp("profile2"))
+    driver.get(page.as_uri())
+    yield driver
+    driver.quit()
+
+
+def test_what_was_ranked_first_instead_is_shown_with_whom_it_fooled(captions):
+    assert [part.text for part in captions.find_elements("css selector", ".instead")] == ["Ranked first instead by a"]
+    assert HOSTILE in captions.find_element("css selector", ".example").text
+
+
+def test_tokens_are_shaded_by_what_leaving_them_out_does(captions):
+    shares = captions.execute_script(
+        """return [...document.querySelectorAll("#heat p")].map(p => [...p.querySelectorAll(".token")].map(
+            t => [t.textContent, t.style.getPropertyValue("--share"), t.classList.contains("lowers"), t.title]))"""
+    )
+    assert shares[0] == [
+        ["A", "3%", False, "+0.10"], ["cat", "100%", False, "+4.00"], [".", "0%", False, "0.00"],
+        [HOSTILE[0], "50%", True, "\u22122.00"],
+    ]  # fmt: skip
+    paragraphs = captions.find_elements("css selector", "#heat p")
+    assert all(HOSTILE[1:] in paragraph.text for paragraph in paragraphs) and "cut off" in paragraphs[1].text
+    # 4.1 of 6.1 before the first sentence's end.
+    assert "67% of the absolute change is in the first sentence" in captions.find_element("id", "heat").text
+    assert [entry for entry in captions.get_log("browser") if entry["level"] == "SEVERE"] == []

@@ -209,7 +209,7 @@
         if (end <= at) continue;
         plain(at, begin);
         const token = make("span", one.caption.slice(Math.max(at, begin), end), { className: `token${change < 0 ? " lowers" : ""}${begin < one.first ? " opening" : ""}` });
-        token.title = `${change > 0 ? "+" : "\u2212"}${Math.abs(change).toFixed(2)}`;
+        token.title = `${change > 0 ? "+" : change < 0 ? "\u2212" : ""}${Math.abs(change).toFixed(2)}`;
         token.style.setProperty("--share", `${Math.round(100 * Math.abs(change) / most)}%`);
         text.append(token);
         at = end;
