@@ -91,3 +91,8 @@ def test_files_and_functions_stay_short(name: str) -> None:
         and node.end_lineno - node.lineno + 1 > FUNCTION
     ]
     assert not long, "; ".join(long)
+
+
+@pytest.mark.parametrize("file", sorted((PACKAGE / "models" / "families").glob("[a-z]*.py")), ids=lambda f: f.stem)
+def test_a_family_is_one_small_file(file):
+    assert len(file.read_text("utf-8").splitlines()) <= 60

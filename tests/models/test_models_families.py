@@ -88,6 +88,16 @@ def test_longclip_uses_the_base_table_below_20_and_the_other_from_there(tmp_path
     check(encoder, state, 248, torch.cat([state["positional_embedding"][:20], res[20:]]))
 
 
+def test_smartclips_further_tensors_are_left_out_and_named(tmp_path):
+    state = plain.random_state(context=248)
+    res = plain.random_state(context=248, seed=1)["positional_embedding"]
+    mask = {f"mask_net.resblocks.{i}.attn.in_proj_weight": torch.randn(3, 4) for i in range(3)}
+    torch.save(state | {"positional_embedding_res": res} | mask, tmp_path / "smart.pt")
+    encoder = clipbias.load_model(str(tmp_path / "smart.pt"))
+    assert (encoder.family, encoder.options["left_out"]) == ("longclip", "mask_net")
+    check(encoder, state, 248, torch.cat([state["positional_embedding"][:20], res[20:]]))
+
+
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("positions", ["official", "saved"])
 def test_debias_reads_both_ways_and_says_which(tmp_path, prefix, positions):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
 
     from clipbias.models.layouts import State
 
-log = logging.getLogger(__name__)
 SQUARE = False
 
 
@@ -51,26 +49,19 @@ MODELS = {
     "smartclip-l14": _entry("ViT-L/14", 768, "Shaoan/SmartCLIP/smartclip_l14.pt", "1.74 GB"),
     "himoclip-l14": _entry("ViT-L/14", 768, "5RJ/HiMo-CLIP/himo-clip_L.pt", ""),
 }  # fmt: skip
-_EXTRA = ("mask_net.",)  # SmartCLIP's, which a global feature does not go through
+_TABLE, _EXTRA = "positional_embedding", ("mask_net.",)  # SmartCLIP's, which a global feature does not go through
 
 
 def recognise(state: Mapping[str, Tensor]) -> str | None:
     """Long-CLIP's files have a top-level ``positional_embedding_res``."""
-    return "it has a top-level positional_embedding_res" if "positional_embedding_res" in state else None
+    return f"it has a top-level {_TABLE}_res" if f"{_TABLE}_res" in state else None
 
 
 def read(state: Mapping[str, Tensor]) -> tuple[State, dict[str, str]]:
-    """Both tables are joined into the one that Long-CLIP's forward pass sums up to.
-
-    SmartCLIP's and HiMo-CLIP's files have this layout; what else is in them is left out, and the result names it.
-    """
+    """Both tables are joined into one; what else SmartCLIP's files have is left out, and the result names it."""
     from clipbias.models.layouts import join_positions, openai_to_custom
 
     extra = sorted({key.split(".")[0] for key in state if key.startswith(_EXTRA)})
     joined = {key: value for key, value in state.items() if not key.startswith(_EXTRA)}
-    joined["positional_embedding"] = join_positions(
-        joined["positional_embedding"], joined.pop("positional_embedding_res")
-    )
-    if extra:
-        log.info("left out of the file: %s", ", ".join(extra))
+    joined[_TABLE] = join_positions(joined[_TABLE], joined.pop(f"{_TABLE}_res"))
     return openai_to_custom(joined), {"left_out": ", ".join(extra)} if extra else {}
