@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from clipbias.models.layouts import State
 
 MODEL_TYPE, BASE, IMAGES = "fgclip2", "siglip2", {"max_num_patches": [128, 256, 576, 784, 1024]}
-_HUB, _FILE = "hf:qihoo360/fg-clip2-", "model.safetensors"
-TITLES = {"fgclip2": "FG-CLIP 2"}
+_HUB, _FILE, TITLES = "hf:qihoo360/fg-clip2-", "model.safetensors", {"fgclip2": "FG-CLIP 2"}
 MODELS = {
     "fgclip2-b16": ModelEntry("fgclip2", "ViT-B/16 NaFlex", 196, 768, f"{_HUB}base", _FILE,
                               revision="430fbc8a912c86fd4de601381b6245a0edab22f0"),

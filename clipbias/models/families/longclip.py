@@ -16,20 +16,14 @@ SQUARE = False
 
 
 def _entry(backbone: str, dim: int, source: str, size: str, sha256: str = "", **more: Any) -> ModelEntry:
-    """``source``: OWNER/NAME/FILE on the hub."""
-    repository, _, file = source.rpartition("/")
+    repository, _, file = source.rpartition("/")  # OWNER/NAME/FILE on the hub
     return ModelEntry("longclip", backbone, 248, dim, f"hub:{repository}", file, size, sha256, **more)
 
 
 TITLES = {
-    "longclip": "Long-CLIP",
-    "smartclip": "SmartCLIP",
-    "himoclip": "HiMo-CLIP",
-    "nano-longclip": "nano Long-CLIP",
-    "nano-drop": "nano + summary drop",
-    "nano-sample": "nano + sampling",
-    "nano-debias": "nano DeBias-CLIP",
-}
+    "longclip": "Long-CLIP", "smartclip": "SmartCLIP", "himoclip": "HiMo-CLIP", "nano-longclip": "nano Long-CLIP",
+    "nano-drop": "nano + summary drop", "nano-sample": "nano + sampling", "nano-debias": "nano DeBias-CLIP",
+}  # fmt: skip
 MODELS = {
     f"nano-{name}": ModelEntry("longclip", "nano ViT/16, 48 px", 248, 128, "package", f"nano-{name}.pt", "4 MB")
     for name in ("longclip", "drop", "sample", "debias")
