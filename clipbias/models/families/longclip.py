@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from clipbias.models.layouts import State
 
 SQUARE = False
+_TABLE, _EXTRA = "positional_embedding", ("mask_net.",)  # SmartCLIP's, which a global feature does not go through
 
 
 def _entry(backbone: str, dim: int, source: str, size: str, sha256: str = "", **more: Any) -> ModelEntry:
@@ -37,13 +38,11 @@ MODELS = {
                            versions=(("60c077e512cd95ca9fe7b13285e4e2c99073f8d6df7113eb6d2979919db397b2",
                                       "this is the upload of March 2024, which its authors replaced in May 2024"),)),
     "longclip-l14-336": _entry("ViT-L/14, 336 px", 768, "BeichenZhang/LongCLIP-L-336px/longclip-L@336px.pt", "1.7 GB",
-                               "e1db70e8b27f35a686435027718d18990614c7c9f1c5b77a08a1ea3fdb1ab060",
-                               note="the digest is from a copy of the file"),
+                               "e1db70e8b27f35a686435027718d18990614c7c9f1c5b77a08a1ea3fdb1ab060", note="digest of a copy"),
     "smartclip-b16": _entry("ViT-B/16", 512, "Shaoan/SmartCLIP/smartclip_b16.pt", "612 MB"),
     "smartclip-l14": _entry("ViT-L/14", 768, "Shaoan/SmartCLIP/smartclip_l14.pt", "1.74 GB"),
     "himoclip-l14": _entry("ViT-L/14", 768, "5RJ/HiMo-CLIP/himo-clip_L.pt", ""),
 }  # fmt: skip
-_TABLE, _EXTRA = "positional_embedding", ("mask_net.",)  # SmartCLIP's, which a global feature does not go through
 
 
 def recognise(state: Mapping[str, Tensor]) -> str | None:
@@ -55,7 +54,7 @@ def read(state: Mapping[str, Tensor]) -> tuple[State, dict[str, str]]:
     """Both tables are joined into one; what else SmartCLIP's files have is left out, and the result names it."""
     from clipbias.models.layouts import join_positions, openai_to_custom
 
-    extra = sorted({key.split(".")[0] for key in state if key.startswith(_EXTRA)})
     joined = {key: value for key, value in state.items() if not key.startswith(_EXTRA)}
+    extra = sorted({key.split(".")[0] for key in state.keys() - joined})
     joined[_TABLE] = join_positions(joined[_TABLE], joined.pop(f"{_TABLE}_res"))
     return openai_to_custom(joined), {"left_out": ", ".join(extra)} if extra else {}
