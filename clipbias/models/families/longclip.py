@@ -38,7 +38,7 @@ MODELS = {
                            versions=(("60c077e512cd95ca9fe7b13285e4e2c99073f8d6df7113eb6d2979919db397b2",
                                       "this is the upload of March 2024, which its authors replaced in May 2024"),)),
     "longclip-l14-336": _entry("ViT-L/14, 336 px", 768, "BeichenZhang/LongCLIP-L-336px/longclip-L@336px.pt", "1.7 GB",
-                               "e1db70e8b27f35a686435027718d18990614c7c9f1c5b77a08a1ea3fdb1ab060", note="digest of a copy"),
+                           "e1db70e8b27f35a686435027718d18990614c7c9f1c5b77a08a1ea3fdb1ab060", note="digest of a copy"),
     "smartclip-b16": _entry("ViT-B/16", 512, "Shaoan/SmartCLIP/smartclip_b16.pt", "612 MB"),
     "smartclip-l14": _entry("ViT-L/14", 768, "Shaoan/SmartCLIP/smartclip_l14.pt", "1.74 GB"),
     "himoclip-l14": _entry("ViT-L/14", 768, "5RJ/HiMo-CLIP/himo-clip_L.pt", ""),
