@@ -41,10 +41,11 @@ def _temporary_name(name: str) -> tuple[str, str]:
     return start, f"{start}{os.getpid()}-"
 
 
-def _remove_leftovers(folder: Path, start: str) -> None:
-    """Remove what killed processes left of their temporary files."""
-    for path in folder.glob(f"{glob.escape(start)}*"):
-        process = path.name.removeprefix(start).partition("-")[0]
+def _remove_leftovers(folder: Path, start: str = "") -> None:
+    """Remove what killed processes left of their temporary files, or of those whose names begin so."""
+    pattern = f"{glob.escape(start)}*" if start else f".*.tmp-{_place()}-*"
+    for path in folder.glob(pattern):
+        process = path.name.rpartition(f".tmp-{_place()}-")[2].partition("-")[0]
         if process.isdecimal() and not _is_alive(int(process)):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
@@ -126,6 +127,8 @@ def own_folder(folder: Path, name: str) -> Iterator[Path]:
 def folder_lock(folder: Path, wait: float = 0.0) -> Iterator[None]:
     """The block runs in one process at a time for a folder; the lock ends with its process and leaves no file.
 
+    What killed processes left there of their temporary files is removed first.
+
     Args:
         folder: an output folder; made where it is not there.
         wait: seconds to wait for another process.
@@ -146,6 +149,7 @@ def folder_lock(folder: Path, wait: float = 0.0) -> Iterator[None]:
             if time.monotonic() >= until:
                 raise UserError(f"{folder}: another process is writing there; wait for it or choose another folder")
             time.sleep(0.05)
+        _remove_leftovers(folder)
         yield
     finally:
         os.close(handle)

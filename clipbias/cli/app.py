@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import pkgutil
@@ -199,6 +200,27 @@ def _debugging() -> bool:
     return "--debug" in before or os.environ.get("CLIPBIAS_DEBUG", "").lower() in ("1", "true", "yes", "on")
 
 
+_OUTPUT = {errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EBADF}
+"""What writing to stdout may end in, beside a closed pipe."""
+
+
+def _lost_output() -> int | None:
+    """Write what stdout still holds; where it cannot be, say so once and return the exit code, 0 for a closed pipe."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = 0
+    except OSError as error:
+        with suppress(OSError):
+            print(f"clipbias: the output cannot be written ({error.strerror})", file=sys.stderr)
+        code = 2
+    else:
+        return None
+    # The interpreter flushes once more at its end, and would exit with 120.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
 def main() -> None:
     """Run the command line; exit codes: 0 done, 1 a check failed, 2 wrong use or bad input, 128 + n on a signal."""
     from clipbias.errors import CheckFailed, UserError
@@ -208,14 +230,18 @@ def main() -> None:
         app(prog_name="clipbias")
     except (KeyboardInterrupt, SystemExit) as stop:
         # An interrupt inside a command comes as the exit that Typer made of it.
+        if (lost := _lost_output()) is not None and not getattr(stop, "code", 0):
+            sys.exit(lost)
         code = 130 if isinstance(stop, KeyboardInterrupt) else stop.code
+        if type(sys.stdout).__name__ == "PacifyFlushWrapper":
+            sys.exit(0)  # a closed pipe, of which Typer made the code 1
         words = {130: "interrupted", 143: "ended by SIGTERM", 129: "ended by SIGHUP"}.get(code)  # type: ignore[arg-type]
         if words is not None:
             with suppress(OSError):  # a terminal that hung up
                 print(f"{words}; what was finished is kept", file=sys.stderr)
         sys.exit(code)
     except BrokenPipeError:
-        sys.stderr.close()
+        _lost_output()
         sys.exit(0)
     except Exception as error:
         if _debugging():
@@ -224,6 +250,8 @@ def main() -> None:
 
         if isinstance(error, (UserError, CheckFailed)):
             message = str(error)
+        elif isinstance(error, OSError) and error.filename is None and error.errno in _OUTPUT:
+            message = f"the output cannot be written ({error.strerror}); what was finished is kept"
         elif isinstance(error, MemoryError):
             message = f"not enough memory {error}".rstrip() + "; what was finished is kept, run again with more"
         else:
@@ -231,5 +259,7 @@ def main() -> None:
             what = " ".join(f"{type(error).__name__}: {error}".split())
             message = f"unexpected {what}; what was finished is kept, --debug shows where it happened"
         # Names and captions in messages come from files of anybody: nothing in them may drive the terminal.
-        say(f"clipbias: {message}", err=True)
+        with suppress(OSError):
+            say(f"clipbias: {message}", err=True)
+        _lost_output()
         sys.exit(1 if isinstance(error, CheckFailed) else 2)

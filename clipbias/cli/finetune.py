@@ -46,7 +46,7 @@ def _finetune_command(name: str) -> Callable[..., None]:
         ] = None,
         recipe: Annotated[Path | None, typer.Option(help="A recipe file (TOML).")] = None,
         settings: Settings = None,
-        seed: Annotated[int, typer.Option(help="Seed of order and sampling.")] = 0,
+        seed: Annotated[int, typer.Option(min=0, help="Seed of order and sampling.")] = 0,
         out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
         resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
         evaluate: Annotated[bool, typer.Option(help="Probe before and after.")] = True,
@@ -87,7 +87,7 @@ def _progress_line(name: str, values: dict[str, float]) -> str:
 
 def pretrain_nano_command(
     settings: Settings = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and order.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     data: Annotated[str, typer.Option(help="scenes or scenes-2.")] = "scenes",
@@ -96,23 +96,27 @@ def pretrain_nano_command(
     from clipbias.cli.console import pairs, progress_bar
     from clipbias.errors import UserError
     from clipbias.finetune.export import export_run
+    from clipbias.finetune.folder import training_lock
     from clipbias.finetune.recipes import PRETRAIN_NANO, PRETRAIN_NANO_2
     from clipbias.finetune.runs import BUILT_IN, pretrain_nano
 
     if data not in BUILT_IN:
         raise UserError(f"--data {data}: a nano model is trained on {' or '.join(BUILT_IN)}")
-    chosen = (PRETRAIN_NANO_2 if data == "scenes-2" else PRETRAIN_NANO).override(seed=seed, **pairs(settings, "--set"))
+    chosen = (PRETRAIN_NANO_2 if data == "scenes-2" else PRETRAIN_NANO).override(
+        **{"seed": seed, **pairs(settings, "--set")}
+    )
     folder = out or Path("runs") / f"pretrain-nano-seed{seed}"
     say(chosen.to_toml(), end="")
-    with progress_bar() as bar:
-        model = pretrain_nano(
-            chosen,
-            folder,
-            resume=resume,
-            progress=lambda step, steps, values: bar(f"pretrain-nano, loss {values['loss']:.3f}", step, steps),
-            data=data,
-        )
-    path = export_run(model, chosen, folder, f"clipbias finetune pretrain-nano --data {data} --seed {seed}", data)
+    with training_lock(folder):
+        with progress_bar() as bar:
+            model = pretrain_nano(
+                chosen,
+                folder,
+                resume=resume,
+                progress=lambda step, steps, values: bar(f"pretrain-nano, loss {values['loss']:.3f}", step, steps),
+                data=data,
+            )
+        path = export_run(model, chosen, folder, f"clipbias finetune pretrain-nano --data {data} --seed {seed}", data)
     say(f"written: {path}")
 
 

@@ -44,7 +44,7 @@ BatchSize = Annotated[
 Compile = Annotated[
     bool, typer.Option("--compile", help="Compile the towers (torch.compile); pays on GPUs and many images.")
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the resampling.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the resampling.")]
 Out = Annotated[Path, typer.Option(help="Results folder.")]
 Cache = Annotated[bool, typer.Option(help="Cache embeddings, and use cached ones (clipbias cache).")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be run and encoded.")]

@@ -120,6 +120,8 @@ class _Growing:
                     raise UserError(f"{where} is broken or cut off ({error.msg})") from error
                 if len(self.buffer) - self.place > self.longest:
                     raise UserError(f"{where} is no JSON or larger than {self.longest:,} bytes") from error
+            except ValueError as error:
+                raise UserError(f"{where} is no JSON ({str(error)[:100]})") from error
             self.more()
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from clipbias.ahead import prefetched
 from clipbias.errors import UserError
-from clipbias.files import write_text
+from clipbias.files import folder_lock, write_text
 from clipbias.gate import read_json, require_file
 
 if TYPE_CHECKING:
@@ -143,9 +143,21 @@ def write_pack(
         _names_digest(dataset),
         (),
     )
-    pack = _resumed(folder, wanted)
-    if pack.finished:
-        return pack
+    with folder_lock(folder):
+        pack = _resumed(folder, wanted)
+        return pack if pack.finished else _finished(dataset, folder, pixels, pack, workers, progress)
+
+
+def _finished(
+    dataset: RetrievalDataset,
+    folder: Path,
+    pixels: Pixels,
+    pack: Pack,
+    workers: int | None,
+    progress: Callable[[str, int, int], None] | None,
+) -> Pack:
+    """See `write_pack`."""
+    height, width = pack.height, pack.width
     _require_space(folder, needed(dataset, height, width) - len(pack.chunks) * CHUNK * (pack.size + KEY))
     start = len(pack.chunks) * CHUNK
     made = prefetched(_maker(dataset, pixels, pack, start), pack.images - start, ahead=CHUNK, workers=workers)

@@ -15,6 +15,7 @@ from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.sentences import split_sentences
 from clipbias.errors import NotApplicable
 from clipbias.finetune.export import export_run
+from clipbias.finetune.folder import training_lock
 from clipbias.finetune.measures import MEASURES, SHORT_SPLIT, answered, apart, finished, value
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.recipes import PRETRAIN_NANO
@@ -85,17 +86,18 @@ def run_grid(grid: Grid, progress: Callable[[str], Progress]) -> pd.DataFrame:
             folder = grid.out / f"{name}-{seed}"
             encoder = trainable(load_model(base[0], weights=base[1]))
             mine = recipe.override(seed=seed)
-            model = finetune(
-                encoder,
-                grid.data,
-                mine,
-                folder,
-                split_sentences,
-                resume=True,
-                progress=progress(folder.name),
-                held_out=scenes_held_out(grid.data.name) if grid.data.name in BUILT_IN else None,
-            )
-            path = export_run(model, mine, folder, grid.command, grid.data.name, encoder)
+            with training_lock(folder):
+                model = finetune(
+                    encoder,
+                    grid.data,
+                    mine,
+                    folder,
+                    split_sentences,
+                    resume=True,
+                    progress=progress(folder.name),
+                    held_out=scenes_held_out(grid.data.name) if grid.data.name in BUILT_IN else None,
+                )
+                path = export_run(model, mine, folder, grid.command, grid.data.name, encoder)
             lines.append({"recipe": name, "seed": seed, **_measures(grid, str(path), None, folder)})
     return pd.DataFrame(lines)
 

@@ -11,6 +11,7 @@ from clipbias.data.loading import DATASETS, load_dataset
 from clipbias.data.sentences import split_sentences
 from clipbias.data.user import is_user_data
 from clipbias.finetune.export import export_run
+from clipbias.finetune.folder import training_lock
 from clipbias.finetune.pixels import training_pixels
 from clipbias.finetune.recipe import Recipe, read_recipe
 from clipbias.finetune.recipes import nano, recipe_called
@@ -60,7 +61,7 @@ def asked_recipe(asked: Training, encoder: Encoder) -> Recipe:
         chosen = nano(chosen, asked.data)
     if asked.recipe_file is not None:
         chosen = read_recipe(asked.recipe_file, chosen)
-    return chosen.override(seed=asked.seed, **asked.settings)
+    return chosen.override(**{"seed": asked.seed, **asked.settings})
 
 
 def run_training(
@@ -84,18 +85,19 @@ def run_training(
     dataset, held_out = load_dataset(asked.data, root=asked.root, split=split), None
     if asked.data in BUILT_IN:
         dataset, held_out = training_pixels(dataset), scenes_held_out(asked.data)
-    with process_group(None) as number:
-        model = finetune(
-            encoder,
-            dataset,
-            chosen,
-            asked.out,
-            split_sentences,
-            resume=asked.resume,
-            progress=progress,
-            held_out=held_out,
-        )
-    if number:
-        return None
     command = f"clipbias finetune {asked.recipe} --base {asked.base} --data {asked.data} --seed {asked.seed}"
-    return export_run(model, chosen, asked.out, command, asked.data, encoder, dataset.fingerprint)
+    with training_lock(asked.out):
+        with process_group(None) as number:
+            model = finetune(
+                encoder,
+                dataset,
+                chosen,
+                asked.out,
+                split_sentences,
+                resume=asked.resume,
+                progress=progress,
+                held_out=held_out,
+            )
+        if number:
+            return None
+        return export_run(model, chosen, asked.out, command, asked.data, encoder, dataset.fingerprint)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from clipbias.errors import UserError
-from clipbias.files import write_text
+from clipbias.files import folder_lock, write_text
 from clipbias.finetune.folder import last_metrics
 from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipe import Recipe
@@ -68,7 +68,8 @@ def write_layout(encoder: Encoder, layout: str, out: Path) -> Path:
     if isinstance(encoder.module.visual, HubVisual):
         raise UserError(f"{encoder.name} has transformers' image tower; export it as transformers")
     if layout == "openclip":
-        return write_openclip(encoder.module, out, encoder)
+        with folder_lock(out):
+            return write_openclip(encoder.module, out, encoder)
     if not reads_clip_tokens(encoder):
         raise UserError(f"{encoder.name} has no CLIP tokenizer, as readers of {layout} have; export it as openclip")
     if not quick_gelu(encoder.module):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from clipbias.errors import UserError
-from clipbias.files import write_text
+from clipbias.files import folder_lock, write_text
 from clipbias.finetune.batches import Batch
 from clipbias.finetune.loop import TrainingState
 from clipbias.finetune.recipe import Recipe, read_recipe
+from clipbias.gate import parse_json, read_text
 from clipbias.models.checkpoint import write_tensors
 
 Record = Callable[[int, dict[str, float]], None]
@@ -58,10 +60,10 @@ class RunFolder:
         if not self.first:
             yield lambda step, values: None
             return
-        kept = self.metrics_file.read_text("utf-8").splitlines()[:step] if step else []
+        kept = read_text(self.metrics_file, "rows").splitlines()[:step] if step else []
         write_text(self.out / "recipe.toml", self.recipe.to_toml())
         write_text(self.metrics_file, "".join(line + "\n" for line in kept))
-        before = float(json.loads(kept[-1])["seconds"]) if kept else 0.0
+        before = _values(kept[-1], self.metrics_file).get("seconds", 0.0) if kept else 0.0
         began = self._saved = time.monotonic()
         with open(self.metrics_file, "a", encoding="utf-8") as metrics, _board(self.out, self.recipe) as board:
 
@@ -116,6 +118,29 @@ def _board(out: Path, recipe: Recipe) -> Iterator[Record]:
 
 
 def last_metrics(out: Path) -> dict[str, float]:
-    """The values of a run's last step; ``seconds`` are those of training, interruptions left out."""
-    lines = (out / "metrics.jsonl").read_text("utf-8").splitlines()
-    return json.loads(lines[-1]) if lines else {}
+    """The values of a run's last step; ``seconds`` are those of training, interruptions left out.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = out / "metrics.jsonl"
+    lines = read_text(path, "rows").splitlines()
+    return _values(lines[-1], path) if lines else {}
+
+
+def _values(line: str, path: Path) -> dict[str, float]:
+    found = parse_json(line, path)
+    if not isinstance(found, dict) or not all(type(value) in (int, float) for value in found.values()):
+        raise UserError(f"{path}: its last line holds something else than numbers; train into another folder")
+    return found
+
+
+@contextmanager
+def training_lock(folder: Path) -> Iterator[None]:
+    """One training at a time in a folder; under ``torchrun`` process 0 holds the lock for all.
+
+    Raises:
+        UserError: another training writes there.
+    """
+    with folder_lock(folder) if os.environ.get("RANK", "0") == "0" else nullcontext():
+        yield

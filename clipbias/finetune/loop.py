@@ -17,6 +17,7 @@ from clipbias.finetune.losses import info_nce, pca_reconstruct, sigmoid_loss
 from clipbias.finetune.model import Features, TrainModel
 from clipbias.finetune.processes import distributed, gathered
 from clipbias.finetune.recipe import Recipe
+from clipbias.gate import require_file, require_zip
 from clipbias.models.checkpoint import write_tensors
 from clipbias.models.encoder import DTYPES
 
@@ -167,11 +168,15 @@ class TrainingState:
             UserError: the file is not such a state, or of another model.
         """
         try:
+            require_file(path, "checkpoint")
+            require_zip(path, "checkpoint")
             content = torch.load(path, map_location="cpu", weights_only=True)
             self.model.load_state_dict(content["model"])
             self.optimizer.load_state_dict(content["optimizer"])
             self.scaler.load_state_dict(content["scaler"])
             self.step = content["step"]
+        except UserError:
+            raise
         except Exception as error:
             # Unpickling a damaged file fails in many ways; all mean the same to the user.
             raise UserError(

@@ -107,6 +107,8 @@ class Recipe:
                 out[key] = _read(value, types[key])
             except (ValueError, TypeError, OverflowError) as error:
                 raise UserError(f"recipe setting {key} = {value!r}: {error}") from error
+        if "seed" in out and not 0 <= int(str(out["seed"])) < 2**63:
+            raise UserError(f"recipe setting seed = {out['seed']}: must be from 0 to 2**63 - 1")
         return replace(self, **out)  # type: ignore[arg-type]
 
     def to_toml(self) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from clipbias.errors import CheckFailed
-from clipbias.files import write_text
+from clipbias.files import folder_lock, write_text
 from clipbias.report.display import ordered
 from clipbias.report.draw import ablation_figures, data_figures
 from clipbias.report.examples import PER_PROBE, Datasets, find_examples
@@ -55,14 +56,15 @@ def build_report(
     damaged: list[str] = []
     runs = load_runs(results, damaged)
     looks = [look, replace(look, dark=True)] if dark else [look]
-    material = gather(runs, results, out / "figures" if site else out, order, examples, looks)
-    if site:
-        write_site(material, out)
-    else:
-        write_text(out / "index.html", build_page(material))
+    with folder_lock(out, wait=_PATIENCE) if runs else nullcontext():
+        material = gather(runs, results, out / "figures" if site else out, order, examples, looks, damaged)
+        if site:
+            write_site(material, out)
+        else:
+            write_text(out / "index.html", build_page(material))
     if damaged:
         listed = "".join(f"\n  {line}" for line in damaged)
-        raise CheckFailed(f"the report is in {out}; {len(damaged):,} damaged runs are left out of it:{listed}")
+        raise CheckFailed(f"the report is in {out}; {len(damaged):,} damaged files are left out of it:{listed}")
     return list(material.drawn)
 
 
@@ -73,15 +75,19 @@ def gather(
     order: Sequence[str],
     examples: int,
     looks: Sequence[Look],
+    damaged: list[str],
 ) -> Material:
-    """Draw the figures and write them and the tables into ``out``; what pages are made from."""
+    """Draw the figures and write them and the tables into ``out``; what pages are made from.
+
+    Lines on tables that are damaged are added to ``damaged``.
+    """
     rows = all_rows(runs)
     models = ordered(rows["model"].unique(), order)
     drawn: list[Drawn] = []
     scalars = cards(runs)
     for data in sorted(rows["data"].unique()):
         drawn += data_figures(rows[rows["data"] == data], data, models, scalars, out, looks)
-    drawn += ablation_figures(results, out, looks)
+    drawn += ablation_figures(results, out, looks, damaged)
     board = leaderboard(rows, shared_ranks(runs), scalars)
     written = {
         "leaderboard.csv": to_csv(board),
@@ -99,4 +105,6 @@ def gather(
     return Material(runs, lines, drawn, seen, heat, models, out, downloads)
 
 
+_PATIENCE = 60.0
+"""Seconds to wait for another process that writes the same report."""
 _KINDS = {"csv": "text/csv", "tex": "application/x-tex"}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from clipbias.errors import UserError
 from clipbias.files import below, write_text
 from clipbias.names import file_name
 from clipbias.report.display import condition_name
@@ -182,17 +183,21 @@ def _needle(rows: pd.DataFrame, condition: str) -> pd.DataFrame:
     return curve_rows(rows, "needle_accuracy", condition).join(cut, on=keys).fillna({"cut": 0.0})
 
 
-def ablation_figures(results: Sequence[Path], out: Path, looks: Sequence[Look]) -> list[Drawn]:
-    """The tables that `clipbias finetune ablation` left among the results, one figure each."""
+def ablation_figures(results: Sequence[Path], out: Path, looks: Sequence[Look], damaged: list[str]) -> list[Drawn]:
+    """The tables of `clipbias finetune ablation` among the results, one figure each; ``damaged`` names the others."""
     drawn = []
     for path in sorted(p for r in results for p in ([r] if r.is_file() else r.rglob("ablation*.csv"))):
         if path.stem.endswith("-paired") or not path.stem.startswith("ablation"):
             continue
-        table = read_ablation(path)
+        try:
+            table = read_ablation(path)
+        except UserError as error:
+            damaged.append(str(error))
+            continue
         shown = table.assign(values=[" ".join(f"{v:+.1f}" for v in values) for values in table["values"]])
         words = "Ablations between Long-CLIP's recipe and DeBias-CLIP's."
         band = "a dot per training seed, a bar for their mean"
-        one = Drawn(path.stem, "", shown, "ablation", "", words, title="Ablations", band=band)
+        one = Drawn(file_name(path.stem), "", shown, "ablation", "", words, title="Ablations", band=band)
         if path.resolve() == (out / path.name).resolve():
             # The table itself: only the figure is made of it.
             for look in looks:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from clipbias.errors import UserError
 from clipbias.gate import read_bytes
+from clipbias.names import from_csv
 from clipbias.results.folder import Finished
 from clipbias.results.published import read_published
 
@@ -54,8 +55,7 @@ def read_ablation(path: Path) -> pd.DataFrame:
     """
     try:
         table = pd.read_csv(io.BytesIO(read_bytes(path, "rows")), dtype={"recipe": str, "measure": str, "values": str})
-        # A leading apostrophe keeps a spreadsheet from taking the text for a formula.
-        values = [[float(v) for v in text.lstrip("'").split()] for text in table["values"]]
+        values = [[float(v) for v in from_csv(text).split()] for text in table["values"]]
         return table[["recipe", "measure", "mean"]].assign(mean=table["mean"].astype(float), values=values)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise UserError(f"{path}: not a table of `clipbias finetune ablation` ({error})") from error

@@ -168,7 +168,11 @@ def load_openclip(
     path = Path(weights) if weights is not None else _found(name, plan)
     try:
         with quiet():
-            module = _build(plan.model, quick_gelu)
+            try:
+                module = _build(plan.model, quick_gelu)
+            except (ValueError, TypeError, AssertionError, ArithmeticError, RuntimeError, IndexError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise UserError(f"{name}: its configuration builds no model ({reason})") from error
             state = _fitted(path, module, name)
             tokens = open_clip_tokens(plan.model.text_cfg, plan.tokenizer)
     except ImportError as error:

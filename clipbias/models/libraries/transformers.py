@@ -130,11 +130,15 @@ def _context(name: str, parts: Parts, asked: int | str | None) -> int:
         UserError: more than the table has.
     """
     text = getattr(parts.module.config, "text_config", parts.module.config)
-    table = int(getattr(text, "max_position_embeddings", 0) or parts.tokenizer.model_max_length)
-    if "roberta" in str(getattr(text, "model_type", "")) or parts.kind == "altclip":
-        # RoBERTa counts positions from behind its pad id.
-        table -= int(text.pad_token_id) + 1
-    allowed = min(int(table), int(parts.tokenizer.model_max_length))
+    try:
+        longest = int(parts.tokenizer.model_max_length)
+        table = int(getattr(text, "max_position_embeddings", 0) or longest)
+        if "roberta" in str(getattr(text, "model_type", "")) or parts.kind == "altclip":
+            # RoBERTa counts positions from behind its pad id.
+            table -= int(text.pad_token_id) + 1
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: the length of its texts is no number ({str(error)[:100]})") from error
+    allowed = min(table, longest)
     if asked is None:
         return allowed
     if not str(asked).isdigit() or not 3 <= int(asked) <= table:

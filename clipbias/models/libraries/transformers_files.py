@@ -202,7 +202,11 @@ def _image_processor(folder: Path) -> tuple[Any, dict[str, Any]]:
     with TemporaryDirectory(prefix="clipbias-") as copy:
         fields = json.dumps({**kept, "image_processor_type": name})
         (Path(copy) / "preprocessor_config.json").write_text(fields, encoding="utf-8")
-        made = processors.from_pretrained(copy, trust_remote_code=False, local_files_only=True)
+        try:
+            made = processors.from_pretrained(copy, trust_remote_code=False, local_files_only=True)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(f"{path}: no image processor can be made of it ({reason})") from error
     return made, {**kept, "class": type(made).__name__}
 
 
