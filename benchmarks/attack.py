@@ -1,0 +1,316 @@
+"""An attack on the command line: hostile files and values in every place that takes one, each in a process of its own.
+
+python benchmarks/attack.py
+
+A case is held where the command ends by itself within 5 s of processor time, in no more than `ROOM` above what the
+imports take, with the code 0, 1 or 2, without "unexpected" and without a file outside its folder. The exit code is 1
+where more than one in a hundred is not held, or any hangs, is killed or writes elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import pandas as pd  # noqa: E402
+import torch  # noqa: E402
+from hostile import TEXTS  # noqa: E402
+from hub_models import write_hub_folder  # noqa: E402
+from openclip_folder import write_folder  # noqa: E402
+from PIL import Image  # noqa: E402
+from tests_support import make_row, make_run, write_models  # noqa: E402
+
+import clipbias.cli.app  # noqa: E402
+import clipbias.probe.kinds  # noqa: E402
+import clipbias.report.build  # noqa: E402
+from clipbias.finetune.recipes import DEBIAS  # noqa: E402
+from clipbias.models.loading import load_model  # noqa: E402
+from clipbias.probe.transforms import TRANSFORMS  # noqa: E402
+
+SECONDS, WALL, ROOM = 5.0, 60, 1 << 30
+Case = tuple[str, Callable[[], None], list[str]]
+"""A name, what makes the files in the current folder, and the arguments."""
+
+
+def sparse(path: Path) -> None:
+    """12 GiB that take no room."""
+    with path.open("wb") as file:
+        file.truncate(12 << 30)
+
+
+def unix_socket(path: Path) -> None:
+    """A socket at a path that may be too long for one."""
+    here = os.getcwd()
+    os.chdir(path.parent)
+    socket.socket(socket.AF_UNIX).bind(path.name)
+    os.chdir(here)
+
+
+OBJECTS: dict[str, Callable[[Path], object]] = {
+    "pipe": os.mkfifo,
+    "socket": unix_socket,
+    "zeros": lambda path: path.symlink_to("/dev/zero"),
+    "terminal": lambda path: path.symlink_to("/dev/tty"),
+    "memory": lambda path: path.symlink_to("/proc/self/mem"),
+    "loop": lambda path: path.symlink_to(path.name),
+    "dangling": lambda path: path.symlink_to("nowhere"),
+    "folder": lambda path: path.mkdir(),
+    "sparse": sparse,
+    "empty": lambda path: path.write_bytes(b""),
+    "noise": lambda path: path.write_bytes(random.Random(0).randbytes(3000)),
+    "nul": lambda path: path.write_bytes(bytes(1 << 20)),
+    "deep": lambda path: path.write_bytes(b'{"a":' * 100_000),
+    "brackets": lambda path: path.write_bytes(b"a = " + b"[" * 100_000),
+    "digits": lambda path: path.write_bytes(b'{"a": ' + b"9" * 100_000 + b"}"),
+    "utf-16": lambda path: path.write_bytes("image,caption\na.png,A.\n".encode("utf-16")),
+    "latin": lambda path: path.write_bytes(b'image,caption\na.png,"caf\xe9"\n'),
+    "line": lambda path: path.write_bytes(b'"' + b"a" * (40 << 20)),
+    "quotes": lambda path: path.write_bytes(b'"' * 1_000_001),
+    "zip": lambda path: path.write_bytes(b"PK\x03\x04" + bytes(100)),
+    "gzip": lambda path: path.write_bytes(b"\x1f\x8b\x08" + bytes(100)),
+    "png": lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\x7f\xff\xff\xff\x7f\xff\xff\xff\x08\2\0\0\0"),
+    "tensors": lambda path: path.write_bytes((1 << 40).to_bytes(8, "little") + b"{}"),
+    "null": lambda path: path.write_bytes(b"null"),
+    "list": lambda path: path.write_bytes(b"[]"),
+}
+
+
+def _pictures() -> None:
+    Image.new("RGB", (8, 8)).save("a.png")
+    Path("a.txt").write_text("A dog. It sits. On a bench.")
+
+
+def _copy(name: str) -> Callable[[], None]:
+    return lambda: shutil.copytree(MADE / name, name, symlinks=True) and None
+
+
+PLACES: dict[str, tuple[Callable[[], None], str, list[str]]] = {
+    **{f"data .{s}": (_pictures, f"x.{s}", ["data", "check", f"x.{s}"])
+       for s in ("csv", "tsv", "jsonl", "parquet", "tar")},
+    "image": (_pictures, "a.png", ["data", "check", "."]),
+    "caption": (_pictures, "a.txt", ["data", "check", "."]),
+    "spec": (_pictures, "p.toml", ["probe", "./p.toml", "--model", "nano-clip", "--dry-run"]),
+    "recipe": (_pictures, "r.toml", ["finetune", "debias", "--recipe", "r.toml", "--out", "o"]),
+    "configuration": (_pictures, "c.toml", ["--config", "c.toml", "models"]),
+    **{f"model .{s}": (_pictures, f"m.{s}", ["models", "check", f"./m.{s}"]) for s in ("pt", "safetensors")},
+    **{f"open_clip {n}": (_copy("open"), f"open/{n}", ["models", "check", "./open"])
+       for n in ("open_clip_config.json", "open_clip_model.safetensors")},
+    **{f"hub {n}": (_copy("hub"), f"hub/{n}", ["models", "check", "./hub"])
+       for n in ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json",
+                 "model.safetensors")},
+    **{f"results {n}": (_copy("results"), f"results/{n}", ["report", "--results", "results", "--examples", "0"])
+       for n in ("run.json", "rows.jsonl", "queries.parquet", "ablation.csv")},
+    **{f"compare {n}": (_copy("results"), f"results/{n}", ["compare", "results", "results"])
+       for n in ("run.json", "rows.jsonl", "queries.parquet")},
+    "docci": (_pictures, "docci_descriptions.jsonlines", ["data", "check", "docci", "--root", "."]),
+    "sharegpt4v": (_pictures, "x.json", ["data", "check", "sharegpt4v", "--root", ".", "--option", "file=x.json"]),
+    "pack": (_pictures, "pack.json", ["data", "check", ".", "--option", "pack=."]),
+    "weights": (_pictures, "w.pt", ["probe", "full", "--model", "openai-b16", "--weights", "w.pt"]),
+}  # fmt: skip
+
+
+def files() -> Iterator[Case]:
+    """Every object in every place."""
+    for place, (prepare, name, arguments) in PLACES.items():
+        for kind, make in OBJECTS.items():
+
+            def both(
+                prepare: Callable[[], None] = prepare, name: str = name, make: Callable[[Path], object] = make
+            ) -> None:
+                prepare()
+                path = Path(name)
+                if path.is_file() or path.is_symlink():
+                    path.unlink()
+                make(path.absolute())
+
+            yield f"{place}: {kind}", both, arguments
+
+
+VALUES = ["-1", "0", "true", '"2"', "1.5", "[]", "10000000", "1e400", "nan", '"\\u202e"', "{}", "9" * 400]
+
+
+def specs() -> Iterator[Case]:
+    """Parameters of transforms and settings of kinds."""
+    import inspect
+
+    def write(text: str) -> Callable[[], None]:
+        return lambda: Path("p.toml").write_text(text, "utf-8") and None
+
+    run = ["probe", "./p.toml", "--model", "nano-clip", "--limit", "8"]
+    for name in TRANSFORMS:
+        for parameter in list(inspect.signature(TRANSFORMS[name]).parameters)[1:]:
+            for value in VALUES:
+                step = f'{{name = "{name}", {parameter} = {value}}}'
+                head = 'name = "p"\ntitle = "t"\nkind = "retrieval"\nbaseline = "full"\n[[condition]]\nname = "full"\n'
+                text = f'{head}[[condition]]\nname = "x"\ntransforms = [{step}]\n'
+                yield f"{name} {parameter} = {value[:12]}", write(text), run
+    for name in ("needle", "position", "shift", "text", "monotone", "pairs", "attention", "influence", "shapley"):
+        shipped = (ROOT / "probes" / f"{name}.toml").read_text("utf-8").partition("[settings]")[0]
+        for setting in (
+            "captions",
+            "scenes",
+            "places",
+            "filler",
+            "fillers",
+            "shifts",
+            "steps",
+            "orders",
+            "fill",
+            "file",
+        ):
+            for value in VALUES[::3]:
+                text = f"{shipped}\n[settings]\n{setting} = {value}\n"
+                yield f"{name} settings {setting} = {value[:12]}", write(text), run
+
+
+def options() -> Iterator[Case]:
+    """Hostile texts as values of options and fields of records."""
+    nothing = _pictures
+    for text in [t.replace("\0", "").replace("\ud800", "") for t in TEXTS] + ["", "x" * 300, "-1", "1e9"]:
+        yield f"--data {text[:20]!r}", nothing, ["data", "check", "--", text]
+        yield f"--model {text[:20]!r}", nothing, ["models", "check", "--", text]
+        yield (
+            f"--set {text[:20]!r}",
+            nothing,
+            ["finetune", "debias", "--out", "o", "--set", f"name={text}", "--set", "seed=-1"],
+        )
+        yield f"--seed {text[:20]!r}", nothing, ["probe", "full", f"--seed={text}"]
+        yield f"--device {text[:20]!r}", nothing, ["probe", "full", f"--device={text}"]
+        yield (
+            f"--out {text[:20]!r}",
+            _copy("results"),
+            ["report", "--results", "results", f"--out={text}", "--examples", "0"],
+        )
+    for field in asdict(make_run()):
+        for value in (None, "", -1, 1e400, [], {"a": 1}, "\x1b[2J", "../../x", "x" * 5000, True):
+
+            def change(field: str = field, value: object = value) -> None:
+                _copy("results")()
+                path = Path("results/run.json")
+                path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+
+            yield f"run.json {field} = {str(value)[:12]!r}", change, ["results", "list", "--results", "results"]
+
+
+MADE = Path()
+
+
+def made(folder: Path) -> None:
+    """What cases start from: models, results."""
+    global MADE
+    MADE = folder
+    folder.mkdir()
+    write_folder(folder / "open")
+    write_hub_folder("siglip", folder / "hub")
+    write_models(folder / "all", "m")
+    one = next((folder / "all").rglob("run.json")).parent
+    shutil.copytree(one, folder / "results")
+    (folder / "results/ablation.csv").write_text("recipe,measure,mean,values\ndebias,R@1,1.5,1 2\n")
+    _ = make_row, DEBIAS, pd, clipbias.probe.kinds
+    load_model(str(folder / "open"), device="cpu")
+
+
+def outcome(case: Case, place: Path) -> tuple[str, str]:
+    """What became of a case, and what was said."""
+    _, prepare, arguments = case
+    folder = place / "outer" / "case"
+    shutil.rmtree(place / "outer", ignore_errors=True)
+    folder.mkdir(parents=True)
+    pid = os.fork()
+    if pid == 0:
+        _child(folder, prepare, arguments)
+    began = time.monotonic()
+    while True:
+        done, status, used = os.wait4(pid, os.WNOHANG)
+        if done:
+            break
+        if time.monotonic() - began > WALL:
+            os.kill(pid, signal.SIGKILL)
+            os.wait4(pid, 0)
+            return "hangs", ""
+        time.sleep(0.01)
+    said = (place / "outer" / "log").read_bytes().decode("utf-8", "replace")
+    others = {p.name for p in (place / "outer").iterdir()} - {"case", "log", "cache"}
+    code = os.waitstatus_to_exitcode(status)
+    if others:
+        return "writes elsewhere", str(others)
+    if code < 0:
+        return "killed", said
+    if code not in (0, 1, 2) or "unexpected" in said or "Traceback" in said:
+        return "unexpected", said
+    if used.ru_utime + used.ru_stime > SECONDS:
+        return "slow", said
+    return ("refused" if code == 2 else "answered"), said
+
+
+def _child(folder: Path, prepare: Callable[[], None], arguments: list[str]) -> None:
+    code = 70
+    try:
+        os.chdir(folder)
+        prepare()
+        log = os.open("../log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.environ["CLIPBIAS_CACHE"] = str(folder.parent / "cache")
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (size + ROOM, size + ROOM))
+        sys.argv = ["clipbias", "--quiet", *arguments]
+        clipbias.cli.app.main()
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def main() -> int:
+    """Run the cases, print the counts and every case that is not held."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--every", type=int, default=1, help="only each so many cases")
+    parser.add_argument("--minutes", type=float, default=600)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    place = Path(tempfile.mkdtemp(prefix="clipbias-attack-"))
+    made(place / "made")
+    cases = [*files(), *specs(), *options()]
+    random.Random(0).shuffle(cases)
+    until = time.monotonic() + 60 * given.minutes
+    counts: Counter[str] = Counter()
+    for case in cases[:: given.every]:
+        if time.monotonic() > until:
+            break
+        found, said = outcome(case, place)
+        counts[found] += 1
+        if found not in ("refused", "answered"):
+            print(f"{found}: {case[0]}: {' '.join(said.split())[-300:]}", flush=True)
+    shutil.rmtree(place)
+    print(
+        f"{counts.total():,} of {len(cases):,} cases: " + ", ".join(f"{n:,} {what}" for what, n in counts.most_common())
+    )
+    lost = counts["hangs"] + counts["killed"] + counts["writes elsewhere"]
+    return 1 if lost or 100 * (counts["unexpected"] + counts["slow"]) > counts.total() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
