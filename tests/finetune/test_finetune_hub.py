@@ -77,7 +77,7 @@ def test_any_clip_is_written_for_transformers(tmp_path):
     folder = write_layout(encoder, "transformers", tmp_path / "hub")
     name, texts, images = library_features(folder, 248)
     assert name == "CLIPModel"
-    # Its tokenizer neither mends encoding errors nor unescapes entities, so those texts have other ids.
+    # Its tokenizer neither fixes encoding errors nor unescapes entities, so those texts have other ids.
     again = clipbias.load_model(str(folder), device="cpu")
     torch.testing.assert_close(again.encode_texts(TEXTS), texts, atol=1e-5, rtol=0)
     plain = [row for row, text in enumerate(TEXTS) if text.isascii() and "&" not in text]
