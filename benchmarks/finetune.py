@@ -62,6 +62,11 @@ def moved(ids: Tensor, n_pre: Tensor) -> Tensor:
     return out
 
 
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """All of a batch on the device, as other loops take it."""
+    return Batch(*(None if part is None else part.to(device) for part in batch.__dict__.values()))
+
+
 class PlainLoop:
     """Long-CLIP's public training step: both texts at full length, SVD, autocast, AdamW."""
 
@@ -129,7 +134,7 @@ def main() -> None:
                 if name == "clipbias"
                 else Batch(batch.pixels, batch.long_ids, moved(batch.short_ids, batch.n_pre), None)
             )
-            shown = shown.to(device)
+            shown = shown.to(device) if name == "clipbias" else on_device(shown, device)
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
                 torch.cuda.synchronize()

@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 DEVICE = torch.device("meta")
-WAITS = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "_unique2", "masked_select"}
-"""Operators whose result the host has to read back before it can go on."""
+WAITS = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "_unique2", "masked_select", "_linalg_eigh"}
+"""Operators whose result (or, of the decompositions, whose status) the host has to read back before it can go on."""
 MIXED = {"index.Tensor", "index_put_.default", "index_put.default", "_index_put_impl_.default"}
 """Operators that take CPU indices for a tensor on a device (each of them is a copy, and counted as one)."""
 

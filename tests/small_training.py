@@ -31,7 +31,7 @@ def gradients(model: TrainModel, batch: Batch, recipe: Recipe) -> tuple[dict[str
     model.zero_grad()
     losses = backward(state.net, batch, recipe, state.scaler)
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    return {name: value.item() for name, value in losses.items()}, found
+    return losses, found
 
 
 def close(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:

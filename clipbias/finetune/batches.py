@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,18 +21,23 @@ if TYPE_CHECKING:
 
 @dataclass
 class Batch:
-    """One step's input: ``pixels`` [B, 3, H, W]; ids [B, context]; ``n_pre`` [B] pads to put behind SOT."""
+    """One step's input: ``pixels`` [B, 3, H, W]; ids [B, context]; ``n_pre`` [B] pads to put behind SOT.
+
+    Ids and pads stay on the CPU, where the towers plan by their lengths; parts of them are copied as they are needed.
+    """
 
     pixels: Tensor
     long_ids: Tensor | None
     short_ids: Tensor | None
     n_pre: Tensor | None
 
-    def to(self, device: torch.device) -> Batch:
-        def move(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=True)
+    def pinned(self) -> Batch:
+        """The same with pixels in memory that a GPU copies from while the host goes on."""
+        return replace(self, pixels=self.pixels.pin_memory())
 
-        return Batch(*(move(t) for t in (self.pixels, self.long_ids, self.short_ids, self.n_pre)))  # type: ignore[arg-type]
+    def to(self, device: torch.device) -> Batch:
+        """The same with pixels on the device."""
+        return replace(self, pixels=self.pixels.to(device, non_blocking=True))
 
     def split(self, size: int) -> list[Batch]:
         """Batches of at most ``size`` samples; this one where ``size`` is 0."""

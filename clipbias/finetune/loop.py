@@ -38,7 +38,7 @@ def step_losses(net: nn.Module, batch: Batch, recipe: Recipe) -> dict[str, Tenso
 
     Args:
         net: a `TrainModel`, or one wrapped by `DistributedDataParallel`.
-        batch: on the model's device.
+        batch: its pixels on the model's device.
         recipe: the recipe.
     """
     return _losses(_forward(net, batch, recipe), recipe)
@@ -73,8 +73,11 @@ def _losses(features: Features, recipe: Recipe) -> dict[str, Tensor]:
     return {"loss": recipe.weight_long * long + recipe.weight_short * short, "long": long, "short": short}
 
 
-def backward(net: nn.Module, batch: Batch, recipe: Recipe, scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
+def backward(net: nn.Module, batch: Batch, recipe: Recipe, scaler: torch.amp.GradScaler) -> dict[str, float]:
     """Losses of a batch, their gradients added to the parameters'.
+
+    Reading the losses, between the towers and the backward pass, is the one point at which the host waits for the
+    device (beside ``torch.linalg.eigh``, just before, which reads its own status).
 
     With ``micro_batch`` the towers hold that many samples at a time: features of all parts first without gradients,
     the loss and its gradient at the features, then each part again (GradCache, Gao et al. 2021). The gradients are
@@ -83,9 +86,10 @@ def backward(net: nn.Module, batch: Batch, recipe: Recipe, scaler: torch.amp.Gra
     parts = batch.split(recipe.micro_batch)
     if len(parts) == 1:
         losses = step_losses(net, batch, recipe)
-        if bool(torch.isfinite(losses["loss"])):
+        values = _read(losses)
+        if math.isfinite(values["loss"]):
             scaler.scale(losses["loss"]).backward()
-        return losses
+        return values
     with torch.no_grad():
         first = [_forward(net, part, recipe) for part in parts]
     images, short, long, *_ = zip(*first, strict=True)
@@ -94,8 +98,9 @@ def backward(net: nn.Module, batch: Batch, recipe: Recipe, scaler: torch.amp.Gra
     ]
     leaves += [None if value is None else value.detach().clone().requires_grad_() for value in first[0][3:]]
     losses = _losses(tuple(leaves), recipe)  # type: ignore[arg-type]
-    if not bool(torch.isfinite(losses["loss"])):
-        return losses
+    values = _read(losses)
+    if not math.isfinite(values["loss"]):
+        return values
     scaler.scale(losses["loss"]).backward()
     start = 0
     for number, part in enumerate(parts):
@@ -116,7 +121,12 @@ def backward(net: nn.Module, batch: Batch, recipe: Recipe, scaler: torch.amp.Gra
                     grads.append(leaf.grad)
             torch.autograd.backward(outputs, grads)
         start = stop
-    return losses
+    return values
+
+
+def _read(losses: dict[str, Tensor]) -> dict[str, float]:
+    """The losses as numbers, in one copy from the device."""
+    return dict(zip(losses, torch.stack(list(losses.values())).detach().cpu().tolist(), strict=True))
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
@@ -137,7 +147,7 @@ def make_optimizer(model: TrainModel, recipe: Recipe) -> torch.optim.AdamW:
         lr=recipe.lr,
         betas=(recipe.beta1, recipe.beta2),
         eps=recipe.eps,
-        fused=True,
+        fused=model.device.type in ("cpu", "cuda", "mps"),
     )
 
 
@@ -195,11 +205,9 @@ def start_state(model: TrainModel, recipe: Recipe) -> TrainingState:
         model.clip.visual.compile()
     net: nn.Module = model
     if distributed():
-        device = next(model.parameters()).device
-        net = DistributedDataParallel(
-            model, device_ids=[device.index] if device.type == "cuda" else None, gradient_as_bucket_view=True
-        )
-    scaler = torch.amp.GradScaler(enabled=recipe.precision == "fp16")
+        # Without device_ids: with them, every input would be copied to the GPU, and lengths read back from it.
+        net = DistributedDataParallel(model, gradient_as_bucket_view=True)
+    scaler = torch.amp.GradScaler(model.device.type, enabled=recipe.precision == "fp16")
     return TrainingState(model, make_optimizer(model, recipe), scaler, net)
 
 
@@ -214,8 +222,8 @@ def train_step(state: TrainingState, batch: Batch, recipe: Recipe, steps: int) -
         group["lr"] = rate
     state.optimizer.zero_grad(set_to_none=True)
     losses = backward(state.net, batch, recipe, state.scaler)
-    if not bool(torch.isfinite(losses["loss"])):
-        raise FloatingPointError(f"the loss is {losses['loss'].item()} at step {state.step}")
+    if not math.isfinite(losses["loss"]):
+        raise FloatingPointError(f"the loss is {losses['loss']} at step {state.step}")
     if recipe.clip_gradient > 0:
         state.scaler.unscale_(state.optimizer)
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_gradient)
@@ -225,4 +233,4 @@ def train_step(state: TrainingState, batch: Batch, recipe: Recipe, steps: int) -
         with torch.no_grad():
             state.model.clip.logit_scale.clamp_(0, math.log(recipe.max_logit_scale))
     state.step += 1
-    return {name: value.item() for name, value in losses.items()} | {"lr": rate}
+    return losses | {"lr": rate}

@@ -57,6 +57,11 @@ class TrainModel(nn.Module):
         return images, short, long, self.clip.logit_scale.exp(), self.clip.logit_bias
 
     @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return self.clip.logit_scale.device
+
+    @property
     def sigmoid(self) -> bool:
         """Whether the model was made with SigLIP's loss; its bias says so."""
         return self.clip.logit_bias is not None
@@ -71,23 +76,25 @@ class TrainModel(nn.Module):
     def encode_text(self, ids: Tensor, n_pre: Tensor | None = None) -> Tensor:
         """L2-normalised text features [B, D]; ``n_pre`` [B] of the trailing pads are moved before the text.
 
-        Causal towers do not run the pads that they cannot see; others see all of them.
+        Both come on the CPU: then the host never waits for the device. Causal towers do not run the pads that they
+        cannot see; others see all of them.
         """
-        if self.trims and self._packs(ids):
+        if self.trims and self._packs():
             features = packed_features(self.clip.text, ids, self.positions(), n_pre)
         elif self.trims:
             features = bucketed_features(self.clip.text, ids, n_pre, self.positions())
         else:
             ids = ids if n_pre is None else move_pads(ids, n_pre, self.text_start)
+            ids = ids.to(self.device, non_blocking=True)
             features = functional_call(self.clip.text, {"positional_embedding": self.positions()}, (ids,))
         return F.normalize(features.float(), dim=-1)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """L2-normalised image features [B, D]."""
         visual = self.clip.visual
-        packs = self._packs(pixels) and is_plain_vit(visual) and visual._compiled_call_impl is None
+        packs = self._packs() and is_plain_vit(visual) and visual._compiled_call_impl is None
         return F.normalize((class_features(visual, pixels) if packs else visual(pixels)).float(), dim=-1)
 
-    def _packs(self, inputs: Tensor) -> bool:
+    def _packs(self) -> bool:
         """Whether the forward passes for CPUs serve; they keep all activations."""
-        return inputs.device.type == "cpu" and not self.clip.text.transformer.grad_checkpointing
+        return self.device.type == "cpu" and not self.clip.text.transformer.grad_checkpointing

@@ -32,11 +32,11 @@ def share_of_batch(recipe: Recipe) -> tuple[int, slice]:
     return rank, slice(rank * each, (rank + 1) * each)
 
 
-def at_any(mine: bool, device: torch.device) -> bool:
+def at_any(mine: bool) -> bool:
     """Whether it is so at any process; all stop after the same step."""
     if not distributed():
         return mine
-    flag = torch.tensor(int(mine), device=device)
+    flag = torch.tensor(int(mine))  # on the CPU: the processes talk, no device is waited for
     dist.all_reduce(flag, dist.ReduceOp.MAX)
     return bool(flag)
 

@@ -64,13 +64,12 @@ def train(
             cannot share the batch equally.
         KeyboardInterrupt: SIGINT or SIGTERM came; the state was saved first.
     """
-    device = next(model.parameters()).device
     steps = total_steps(recipe, len(maker))
     rank, share = share_of_batch(recipe)
     folder = RunFolder(out, recipe, rank)
     state = start_state(model, recipe)
     folder.continued(state, resume)
-    batches = _batches(maker, recipe, share, state.step, steps)
+    batches = _batches(maker, recipe, share, state.step, steps, pin=model.device.type == "cuda")
     with folder.recording(state.step) as record, StopRequest() as stop:
         for batch in batches:
             step = state.step
@@ -78,7 +77,7 @@ def train(
             due = state.step % recipe.validate_every == 0 or state.step == steps
             if folder.first and validate is not None and due:
                 values |= validate(model)
-            stopping = at_any(stop.came, device)
+            stopping = at_any(stop.came)
             record(step, values)
             if folder.first and progress is not None:
                 progress(state.step, steps, values)
@@ -91,12 +90,13 @@ def train(
     return state
 
 
-def _batches(maker: BatchMaker, recipe: Recipe, share: slice, start: int, steps: int) -> Generator[Batch]:
+def _batches(maker: BatchMaker, recipe: Recipe, share: slice, start: int, steps: int, pin: bool) -> Generator[Batch]:
     """This process' share of the batches from step ``start`` on, made ahead."""
 
     def make(number: int) -> Batch:
         epoch, indices = batch_indices(len(maker), recipe.batch_size, recipe.seed, start + number)
-        return maker.batch(indices[share].tolist(), epoch)
+        batch = maker.batch(indices[share].tolist(), epoch)
+        return batch.pinned() if pin else batch
 
     return prefetched(make, steps - start, ahead=2 * recipe.workers, workers=recipe.workers)
 
@@ -109,7 +109,7 @@ def _measured_step(
     Raises:
         UserError: the loss is NaN or infinite; the last good state and the batch were written.
     """
-    device = next(state.model.parameters()).device
+    device = state.model.device
     began = time.monotonic()
     try:
         values = train_step(state, batch.to(device), recipe, steps)

@@ -46,21 +46,19 @@ def perturbed(sentences: Sequence[str], caption: str) -> dict[str, str]:
     return out | {f"pad-{n}": " ".join([PADDING] * n + [two]) for n in (0, 1, 5)}
 
 
-@torch.inference_mode()
 def validation_recall(model: TrainModel, maker: BatchMaker, recipe: Recipe) -> dict[str, float]:
     """R@1 on the maker's data set, as fractions: both directions on whole captions, T2I on `perturbed` ones."""
     dataset = maker.dataset
-    device = next(model.parameters()).device
     variants = [perturbed(maker.sentences(index), one_line(caption)) for index, caption in enumerate(dataset.captions)]
     model.eval()
     try:
-        with autocast(device, recipe.precision):
+        with torch.inference_mode(), autocast(model.device, recipe.precision):
             images = []
             for start in range(0, len(dataset.image_names), _BATCH):
                 part = range(start, min(start + _BATCH, len(dataset.image_names)))
                 pixels = torch.stack([maker.transform(dataset.load_image(i)) for i in part])
-                images.append(model.encode_image(pixels.to(device)).float().cpu())
-            texts = {name: _encoded(model, maker, [v[name] for v in variants], device) for name in variants[0]}
+                images.append(model.encode_image(pixels.to(model.device)).float().cpu())
+            texts = {name: _encoded(model, maker, [v[name] for v in variants]) for name in variants[0]}
     finally:
         model.train()
     out = {}
@@ -72,7 +70,7 @@ def validation_recall(model: TrainModel, maker: BatchMaker, recipe: Recipe) -> d
     return out
 
 
-def _encoded(model: TrainModel, maker: BatchMaker, captions: Sequence[str], device: torch.device) -> Tensor:
+def _encoded(model: TrainModel, maker: BatchMaker, captions: Sequence[str]) -> Tensor:
     """Features [N, D] of captions on the CPU."""
     parts = [maker.tokenize(captions[start : start + _BATCH]) for start in range(0, len(captions), _BATCH)]
-    return torch.cat([model.encode_text(ids.to(device)).float().cpu() for ids in parts])
+    return torch.cat([model.encode_text(ids).float().cpu() for ids in parts])

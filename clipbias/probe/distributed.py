@@ -1,7 +1,9 @@
-"""Evaluation on several GPUs or machines under ``torchrun``: each process encodes a share of the texts and images.
+"""Evaluation on several GPUs or machines under ``torchrun``: each process encodes a share of the texts and images, and
+ranks against a share of the images.
 
 Process 0 runs the probes as if it were alone; its encoder hands out the work. The others serve it until it is done.
-Features come back in input order, so ranks are those of one process.
+Features come back in input order; for ranks, each process holds its share of the images, and captions come block by
+block. Counts are added up, so ranks are those of one process to the bit.
 
     torchrun --nproc-per-node 4 -m clipbias probe all --model longclip-b16
 """
@@ -23,6 +25,9 @@ from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.image_loaders import LazyImages
 from clipbias.errors import UserError
 from clipbias.models.encoder import Encoder
+from clipbias.probe.blocks import share_of_rows
+from clipbias.probe.counting import Counts, Share, Work, count
+from clipbias.probe.ranking import Count, count_alone
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -138,6 +143,39 @@ def _sharing(encoder: Encoder) -> Encoder:
     return made
 
 
+def count_together(work: Work, texts: Tensor, images: Tensor, device: torch.device) -> Counts:
+    """At process 0: counts of all processes, each with a share of the images (`clipbias.probe.ranking.rank_both`)."""
+    size = dist.get_world_size()
+    shares = [share_of_rows(len(images), work.block, rank, size) for rank in range(size)]
+    # Cloned: a view would be sent with the whole tensor that it is a part of.
+    parts = [("rank", (work, rows, images[rows.start : rows.stop].clone()), None) for rows in shares[1:]]
+    _hand_out([None, *parts])
+    mine = images[: shares[0].stop].to(device)
+    return _count_share(work, shares[0], mine, lambda first: texts[first : first + work.block].contiguous())
+
+
+def _count_share(work: Work, rows: range, images: Tensor, texts: Callable[[int], Tensor]) -> Counts:
+    """This process' part of `count_together`; ``texts`` gives process 0 a block, the others memory for it."""
+    device = images.device
+
+    def lines(first: int) -> Tensor:
+        part = texts(first)
+        dist.broadcast(part, src=0)
+        return part.to(device)
+
+    def total(part: Tensor, how: str) -> Tensor:
+        whole = part.cpu()
+        dist.all_reduce(whole, dist.ReduceOp.MAX if how == "max" else dist.ReduceOp.SUM)
+        return whole.to(device)
+
+    return count(work, Share(rows, images, lines, total))
+
+
+def counter(encoder: Encoder) -> Count:
+    """Who counts ranks of an encoder's features: all processes, where they serve it."""
+    return count_together if isinstance(encoder, SharedEncoder) else count_alone
+
+
 @contextmanager
 def shared(encoder: Encoder) -> Iterator[Encoder]:
     """At process 0: the encoder that hands out work; the others are sent home at the end, whatever happened."""
@@ -151,7 +189,7 @@ def shared(encoder: Encoder) -> Iterator[Encoder]:
 
 
 def serve(encoder: Encoder, dataset: RetrievalDataset) -> None:
-    """At the other processes: encode what process 0 hands out, until it says stop."""
+    """At the other processes: encode and count what process 0 hands out, until it says stop."""
     work: dict[str, Callable[[Any, int | None], Tensor]] = {
         "ids": encoder.encode_token_ids,
         "texts": encoder.encode_texts,
@@ -159,4 +197,12 @@ def serve(encoder: Encoder, dataset: RetrievalDataset) -> None:
     }
     while (task := _hand_out(None)) != _STOP:
         kind, part, batch_size = task
+        if kind == "rank":
+            asked, rows, images = part
+
+            def memory(first: int, asked: Work = asked) -> Tensor:
+                return torch.empty(min(asked.block, asked.rows - first), asked.width)
+
+            _count_share(asked, rows, images.to(encoder.device), memory)
+            continue
         _gather(partial(work[kind], part, batch_size))

@@ -15,6 +15,7 @@ from clipbias.data.sentences import dataset_sentences, split_sentences
 from clipbias.errors import UserError
 from clipbias.files import content_key
 from clipbias.models.encoder import Encoder
+from clipbias.probe.distributed import counter
 from clipbias.probe.ranking import Ranking, leaders, rank_both
 from clipbias.probe.store import EmbeddingStore, space_of
 
@@ -190,7 +191,10 @@ class Session:
         if key not in self._rankings:
             images = self.images()  # first, so that a bad image stops the run before anything is encoded
             features, row, _ = self.texts(texts)
-            self._rankings[key] = rank_both(
-                features, images, self.dataset.caption_image, row, device=self.encoder.device
-            )
+            self._rankings[key] = self.ranked(features, images, row)
         return self._rankings[key]
+
+    def ranked(self, texts: Tensor, images: Tensor, row: np.ndarray | None = None) -> dict[str, Ranking]:
+        """Ranks of features of the data set's captions (`rank_both`), on the encoder's device, by all processes."""
+        encoder, owner = self.encoder, self.dataset.caption_image
+        return rank_both(texts, images, owner, row, device=encoder.device, count=counter(encoder))

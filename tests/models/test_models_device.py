@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from fake_device import DEVICE, fake_device
@@ -13,6 +14,7 @@ from clipbias.models.nano import NANO_SHAPE
 from clipbias.models.preprocessing import clip_preprocessing
 from clipbias.models.tokenizer import ClipTokens
 from clipbias.models.towers import bucketed_features
+from clipbias.probe.ranking import rank_both
 
 TEXTS = ["a dog", "a cat sits on a mat", "", "red " * 40, "A red star. It is striped."]
 
@@ -62,6 +64,19 @@ def test_the_training_towers_never_wait(on_cpu: ClipEncoder, pads: bool) -> None
         found = bucketed_features(tower, ids, n_pre, buckets=2)
         assert not waits
         torch.testing.assert_close(found.cpu(), want, atol=1e-5, rtol=0)
+
+
+def test_ranks_are_read_back_once_whatever_the_number_of_blocks() -> None:
+    generator = torch.Generator().manual_seed(0)
+    texts, images = (torch.randn(40, 8, generator=generator) for _ in range(2))
+    texts[3], owner = texts[2], np.arange(40)
+    want = rank_both(texts, images, owner, block=16)
+    for block in (7, 16):
+        with fake_device() as waits:
+            found = rank_both(texts, images, owner, block=block, device=DEVICE)
+            assert waits == ["_to_copy.default"] * 10  # five vectors in each direction
+        for way, ranking in want.items():
+            assert all((a == b).all() for a, b in zip(ranking.counts, found[way].counts, strict=True))
 
 
 def test_a_tensor_left_on_the_cpu_is_found() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,12 @@ import numpy as np
 import pytest
 import torch
 from hub_models import write_hub_folder
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
+from clipbias.probe.blocks import share_of_rows
+from clipbias.probe.ranking import rank_both
 from clipbias.results.folder import load_runs
 from clipbias.scenes import long_caption, render, sample_scene
 
@@ -129,3 +135,73 @@ with process_group() as number:
     if not number:
         torch.save(every, folder / "found.pt")
 """
+
+
+@given(st.integers(1, 5000), st.integers(1, 600), st.integers(1, 9))
+def test_shares_are_all_rows_once_in_whole_blocks_and_fall_with_their_number(count, block, size):
+    shares = [share_of_rows(count, block, rank, size) for rank in range(size)]
+    assert [row for share in shares for row in share] == list(range(count))
+    assert all(share.start % block == 0 for share in shares if len(share))
+    blocks = math.ceil(count / block)
+    assert max(map(len, shares)) <= math.ceil(blocks / size) * block
+
+
+def features(case: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray | None]:
+    """Texts, images, owners, rows: one caption an image; several, with ties and shared texts; fewer than a block."""
+    generator = torch.Generator().manual_seed(case)
+    images = torch.nn.functional.normalize(torch.randn(7 if case == 2 else 150, 48, generator=generator), dim=1)
+    images[3:6] = images[1]
+    count = len(images)
+    owner = np.arange(count) if case == 0 else np.random.default_rng(case).permutation(np.arange(3 * count) % count)
+    row = None if case == 0 else owner // 2
+    texts = images[: count if row is None else row.max() + 1]
+    return (
+        torch.nn.functional.normalize(texts + 0.5 * torch.randn(texts.shape, generator=generator), dim=1),
+        images,
+        owner,
+        row,
+    )
+
+
+WORKER = """
+import sys
+import numpy as np
+import torch
+from test_probe_distributed import features
+from clipbias.models.loading import load_model
+from clipbias.probe.distributed import counter, process_group, serve, shared
+from clipbias.probe.ranking import rank_both
+with process_group() as number:
+    encoder = load_model("nano-clip", device="cpu")
+    if number:
+        serve(encoder, None)
+    else:
+        with shared(encoder) as working:
+            for case in range(3):
+                texts, images, owner, row = features(case)
+                found = rank_both(texts, images, owner, row, block=32, count=counter(working))
+                for way, ranking in found.items():
+                    np.savez(f"{sys.argv[1]}/{case}-{way}.npz", **ranking.__dict__)
+"""
+
+
+def test_ranks_shared_by_two_processes_are_those_of_one_to_the_bit(tmp_path):
+    (tmp_path / "worker.py").write_text(WORKER)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    tests = Path(__file__).parent
+    path = os.pathsep.join([str(tests.parents[1]), str(tests), str(tests.parent)])
+    done = subprocess.run(
+        [*launcher, str(tmp_path / "worker.py"), str(tmp_path)],
+        capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    for case in range(3):
+        texts, images, owner, row = features(case)
+        for way, mine in rank_both(texts, images, owner, row, block=32).items():
+            theirs = np.load(tmp_path / f"{case}-{way}.npz")
+            for name, values in mine.__dict__.items():
+                assert theirs[name].dtype == values.dtype and theirs[name].tobytes() == values.tobytes(), (
+                    case,
+                    way,
+                    name,
+                )

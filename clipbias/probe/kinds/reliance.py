@@ -16,7 +16,6 @@ import torch
 
 from clipbias.errors import NotApplicable
 from clipbias.probe.measure import mean_rows, no_queries
-from clipbias.probe.ranking import rank_both
 from clipbias.probe.session import Session, TextKey
 from clipbias.probe.spec import Probe
 from clipbias.results.record import Row
@@ -35,7 +34,7 @@ def fused_credits(session: Session, without_first: bool) -> np.ndarray:
     # The mean of similarities is the similarity with the mean; its length is the same for all images.
     fused = torch.zeros(len(told), features.shape[1]).index_add_(0, torch.from_numpy(owner), features[row])
     fused = torch.nn.functional.normalize(fused, dim=-1)
-    ranking = rank_both(fused, images, session.dataset.caption_image, device=session.encoder.device)["t2i"]
+    ranking = session.ranked(fused, images)["t2i"]
     return credit(*ranking.counts, 1)
 
 
