@@ -80,13 +80,13 @@ def _model(model: Any, device: str, precision: str, seed: int) -> tuple[Settings
     """Settings that name a model, and the model itself where it was given loaded."""
     from clipbias.models.encoder import Encoder
     from clipbias.models.loading import choose_device
+    from clipbias.models.suggest import require_model
     from clipbias.models.wrapped import WrappedEncoder
-    from clipbias.probe.asked import require_known
 
     settings = Settings(probe="", data="", model="", device=device, precision=precision, seed=seed)
     if isinstance(model, (str, Path)):
         named = replace(settings, model=str(model))
-        require_known(named)
+        require_model(named.model)
         return named, None
     if not isinstance(model, Encoder):
         name = str(getattr(model, "name", "") or type(model).__name__)

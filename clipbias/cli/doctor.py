@@ -101,16 +101,11 @@ def _folders() -> Iterator[Fact]:
 
 
 def _hub() -> Iterator[Fact]:
-    import socket
+    from clipbias.models.hub import out_of_reach
 
-    if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
-        yield _fact("hub", "Hugging Face", "HF_HUB_OFFLINE is set", ok=False)
-        return
-    try:
-        socket.create_connection(("huggingface.co", 443), timeout=2).close()
-        yield _fact("hub", "Hugging Face", "answers")
-    except OSError:
-        yield _fact("hub", "Hugging Face", "no connection; only files that are here can be used", ok=False)
+    reason = out_of_reach()
+    found = f"{reason}; only files that are here can be used" if reason else "answers"
+    yield _fact("hub", "Hugging Face", found, ok=not reason)
 
 
 def _weights() -> Iterator[Fact]:

@@ -69,6 +69,8 @@ def register(app: typer.Typer) -> None:
         if list_:
             _list(output)
             return
+        go_on = models is not None or data_list is not None
+        probed, chosen = _required(names, _with_lines(model, models), weights, revision, go_on)
         from clipbias.cli.console import only_by_hand
         from clipbias.probe.store import open_store
         from clipbias.probe.sweep import Sweep
@@ -77,18 +79,18 @@ def register(app: typer.Typer) -> None:
             only_by_hand(context, "trust_remote_code")
         of_model = _model_settings(weights, model_option, revision, device, precision, compile_, seed)
         of_data = {"root": root, "split": split, "options": option, "skip_bad": skip_bad, "limit": limit}
-        asked = (names, _with_lines(model, models), _with_lines([] if data is None else [data], data_list))
-        probes, settings, datasets = _asked(*asked, of_model, of_data)
+        datasets = _with_lines([] if data is None else [data], data_list)
+        probes, settings, loaded = _asked(probed, chosen, datasets, of_model, of_data)
         sweep = Sweep(
             probes=probes,
             models=[(one, None) for one in settings],
-            datasets=datasets,
+            datasets=loaded,
             out=out,
             store=open_store() if cache else None,
             batch_size=batch_size,
             trust_remote_code=trust_remote_code,
-            lenient="all" in (names or ()),
-            go_on=models is not None or data_list is not None,
+            lenient="all" in probed,
+            go_on=go_on,
         )
         if not output.machine:
             _announce(sweep, guessed=data is None and data_list is None)
@@ -138,6 +140,24 @@ def _with_lines(given: list[str] | None, path: Path | None) -> list[str]:
     return [*(given or []), *found]
 
 
+def _required(
+    names: list[str] | None, models: list[str], weights: Path | None, revision: str | None, go_on: bool
+) -> tuple[list[str], list[str]]:
+    """The names of probes and models; what cannot be run is refused before anything large is imported.
+
+    Raises:
+        UserError: nothing was asked for, or a model that is not known or, where the sweep stops for it, not to be had.
+    """
+    from clipbias.errors import UserError
+    from clipbias.models.suggest import require_model
+
+    if not names or not models:
+        raise UserError("name a probe and a model: clipbias probe padding --model nano-longclip")
+    for name in models:
+        require_model(name, str(weights or ""), revision or "", available=not go_on)
+    return names, models
+
+
 def _model_settings(
     weights: Path | None,
     options: list[str] | None,
@@ -162,7 +182,7 @@ def _model_settings(
 
 
 def _asked(
-    names: list[str] | None,
+    names: list[str],
     models: list[str],
     data: list[str],
     of_model: dict[str, Any],
@@ -177,19 +197,15 @@ def _asked(
     from clipbias.cli.data import DATA_OPTIONS
     from clipbias.data.loading import default_dataset_name
     from clipbias.errors import UserError
-    from clipbias.probe.asked import data_settings, require_known, wanted_probes
+    from clipbias.probe.asked import data_settings, wanted_probes
     from clipbias.results.settings import Settings
 
-    if not names or not models:
-        raise UserError("name a probe and a model: clipbias probe padding --model nano-longclip")
     if of_model["weights"] and len(models) > 1:
         raise UserError("--weights belongs to one model; run the models one by one, or give paths as --model")
     if of_data["root"] and len(data) > 1:
         raise UserError("--root belongs to one data set; run them one by one, or set CLIPBIAS_DATA")
     probes = wanted_probes(names)
     settings = [Settings(probe="", data="", model=name, **of_model) for name in models]
-    for one in settings:
-        require_known(one)
     options = pairs(of_data["options"], "--option", DATA_OPTIONS)
     rest = {"root": str(of_data["root"] or ""), "split": of_data["split"] or "", "options": options}
     rest |= {"skip_bad": of_data["skip_bad"], "limit": of_data["limit"]}

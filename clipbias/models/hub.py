@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from clipbias.errors import UserError
 
 _SECONDS = 5
+_PATIENCE = 1.5
+"""Seconds for a connection to the hub: its client would try for half a minute before it says that there is none."""
 
 
 @contextmanager
@@ -29,17 +34,83 @@ def split_revision(repository: str) -> tuple[str, str | None]:
     return name, revision or None
 
 
+def out_of_reach(patience: float = _PATIENCE) -> str:
+    """Why the hub cannot be reached, in words; "" where it, or the proxy before it, takes a connection.
+
+    Args:
+        patience: seconds; a name server that does not answer is not waited for longer.
+    """
+    import socket
+    from threading import Thread
+
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return "HF_HUB_OFFLINE is set"
+    endpoint = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    proxies = getproxies()
+    proxy = proxies.get(endpoint.scheme) or proxies.get("all")
+    # A proxy may be written without its scheme.
+    target = urlsplit(proxy if proxy is None or "://" in proxy else f"http://{proxy}") if proxy else endpoint
+    port = target.port or (443 if target.scheme == "https" else 80)
+    answered: list[bool] = []
+
+    def ask() -> None:
+        try:
+            socket.create_connection((target.hostname or "", port), timeout=patience).close()
+            answered.append(True)
+        except OSError:
+            pass
+
+    asking = Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(patience)
+    return "" if answered else f"no connection to {target.hostname}"
+
+
+def _cache_of(repository: str) -> Path:
+    """Where the hub's client keeps what it has of a repository; asked without importing it."""
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
+    return cache / f"models--{repository.replace('/', '--')}"
+
+
+def require_repository(repository: str) -> None:
+    """Refuse a repository of which nothing is here while the hub is out of reach.
+
+    Raises:
+        UserError: says so.
+    """
+    if not _cache_of(repository).is_dir() and (reason := out_of_reach()):
+        raise UserError(_not_here(repository, reason))
+
+
+def _not_here(what: str, reason: str) -> str:
+    return f"{what} is not available: {reason}, and it is not in the Hugging Face cache"
+
+
+def cached_file(repository: str, file: str, revision: str | None = None) -> Path | None:
+    """A file of a repository where the hub's cache has it; the hub's client is imported only if it has any of it."""
+    place = _cache_of(repository)
+    if not place.is_dir():
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(repository, file, cache_dir=place.parent, revision=revision)
+    return Path(cached) if isinstance(cached, str) else None
+
+
 def hub_file(repository: str, file: str, revision: str | None = None) -> Path:
     """One file of a repository ``OWNER/NAME``.
 
     Raises:
         UserError: it is not available; the line says why.
     """
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    cached = cached_file(repository, file, revision)
+    if cached is not None:
+        return cached
+    if reason := out_of_reach():
+        raise UserError(_not_here(f"{file} of {repository}", reason))
+    from huggingface_hub import hf_hub_download
 
-    cached = try_to_load_from_cache(repository, file, revision=revision)
-    if isinstance(cached, str):
-        return Path(cached)
     try:
         with quiet():
             return Path(hf_hub_download(repository, file, revision=revision, etag_timeout=_SECONDS))
@@ -55,12 +126,21 @@ def hub_folder(repository: str, files: Sequence[str], revision: str | None = Non
     """
     from huggingface_hub import snapshot_download
 
+    reason = out_of_reach()
     try:
         with quiet():
             return Path(
-                snapshot_download(repository, revision=revision, allow_patterns=list(files), etag_timeout=_SECONDS)
+                snapshot_download(
+                    repository,
+                    revision=revision,
+                    allow_patterns=list(files),
+                    etag_timeout=_SECONDS,
+                    local_files_only=bool(reason),
+                )
             )
     except Exception as error:
+        if reason:
+            raise UserError(_not_here(repository, reason)) from error
         raise UserError(_reason(repository, error)) from error
 
 
@@ -76,4 +156,5 @@ def _reason(what: str, error: Exception) -> str:
         "RemoteEntryNotFoundError": "the repository has no such file",
         "GatedRepoError": "its owner asks for a login and consent",
     }
-    return f"{what} is not available: {words.get(kind, f'{kind}: ' + ' '.join(str(error).split())[:160])}"
+    told = words.get(kind) or f"the hub's client says: {' '.join(str(error).split())[:160]}"
+    return f"{what} is not available: {told}"

@@ -1,4 +1,4 @@
-"""What a name that is no model could have been meant as."""
+"""Names of models, checked before anything is loaded; what a name that is none could have been meant as."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clipbias.errors import UserError
 
+_ON_HUB = ("hf:", "openclip:hf-hub:")
 _HUB = re.compile(r"^[\w.-]+/[\w.-]+(@[\w.-]+)?$")
 
 
@@ -26,3 +27,34 @@ def unknown_model(name: str) -> UserError:
     except UserError as error:
         return error
     raise AssertionError(name)
+
+
+def require_model(name: str, weights: str = "", revision: str = "", available: bool = True) -> None:
+    """Refuse a name that is neither registered nor a place to load from, and a registered model that cannot be had.
+
+    Args:
+        name: as `clipbias.load_model` takes it.
+        weights: the checkpoint file that was given with it.
+        revision: the hub's revision that was given with it; what it needs is then asked of the hub alone.
+        available: also refuse a registered model whose file is not here and cannot be downloaded.
+
+    Raises:
+        UserError: near names are suggested, or where to get the weights is said.
+    """
+    from clipbias.models.catalogue import MODELS
+    from clipbias.models.entry import ModelEntry
+    from clipbias.models.hub import require_repository, split_revision
+    from clipbias.models.weights import require_weights
+
+    if name not in MODELS and ":" not in name and not Path(weights or name).exists():
+        MODELS[name]
+    if not available or weights or revision:
+        return
+    if name in MODELS:
+        entry = MODELS[name]
+        if isinstance(entry, ModelEntry):
+            require_weights(name, entry)
+    elif name.startswith(_ON_HUB):
+        source = name.partition(":")[2].removeprefix("hf-hub:")
+        if not Path(source).is_dir():
+            require_repository(split_revision(source)[0])

@@ -14,7 +14,7 @@ from clipbias.data.roots import cache_folder
 from clipbias.errors import UserError
 from clipbias.files import write_text
 from clipbias.models.entry import PACKAGED, ModelEntry
-from clipbias.models.hub import hub_file
+from clipbias.models.hub import cached_file, hub_file, out_of_reach, require_repository
 
 log = logging.getLogger(__name__)
 WEIGHTS_VARIABLE = "CLIPBIAS_WEIGHTS"
@@ -43,17 +43,40 @@ def find_weights(name: str, entry: ModelEntry, weights: str | Path | None = None
     found = local_weights(entry)
     if found is not None:
         return found
+    if not entry.hub:
+        raise _nowhere(name, entry)
+    try:
+        return checked(hub_file(entry.hub, entry.file, entry.revision or None), entry)
+    except UserError as error:
+        if "SHA-256" in str(error):
+            raise
+        raise _nowhere(name, entry, str(error)) from error
+
+
+def require_weights(name: str, entry: ModelEntry) -> None:
+    """Refuse a model whose file is neither here nor can be downloaded; nothing large is imported or read for it.
+
+    Raises:
+        UserError: as `find_weights`.
+    """
+    if entry.family == "openclip":
+        return  # only open_clip knows where its files are
+    if entry.source.startswith("hf:"):
+        if not Path(library_source(entry)).is_dir():
+            require_repository(entry.hub)
+    elif local_weights(entry, check=False) is None:
+        reason = out_of_reach() if entry.hub else ""
+        if reason or not entry.hub:
+            raise _nowhere(name, entry, reason)
+
+
+def _nowhere(name: str, entry: ModelEntry, reason: str = "") -> UserError:
+    """The error for a model whose file is not found; ``reason``: why the hub did not give it."""
     folder = os.environ.get(WEIGHTS_VARIABLE)
     names = [entry.file, *(other for other, _ in entry.others)]
     looked = [f"{folder} (for {' or '.join(names)})" if folder else f"the folder in {WEIGHTS_VARIABLE} (not set)"]
-    if entry.hub:
-        try:
-            return checked(hub_file(entry.hub, entry.file, entry.revision or None), entry)
-        except UserError as error:
-            if "SHA-256" in str(error):
-                raise
-            looked.append(f"the Hugging Face cache and hub ({error})")
-    raise UserError(
+    looked += [f"the Hugging Face cache and hub ({reason})"] if reason else []
+    return UserError(
         f"{name} needs {entry.where}, and it was not found in {' nor in '.join(looked)}; "
         f"get it and pass --weights FILE, or put it into a folder and name that in {WEIGHTS_VARIABLE}"
     )
@@ -78,12 +101,10 @@ def local_weights(entry: ModelEntry, check: bool = True) -> Path | None:
             if folder and file and (Path(folder) / place).is_file() and place != "model.safetensors":
                 return checked(Path(folder) / place, entry, sha256) if check else Path(folder) / place
     if entry.hub:
-        from huggingface_hub import try_to_load_from_cache
-
         for revision in dict.fromkeys((entry.revision or None, None)):
-            cached = try_to_load_from_cache(entry.hub, entry.file, revision=revision)
-            if isinstance(cached, str):
-                return checked(Path(cached), entry) if check else Path(cached)
+            cached = cached_file(entry.hub, entry.file, revision)
+            if cached is not None:
+                return checked(cached, entry) if check else cached
     return None
 
 

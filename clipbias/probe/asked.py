@@ -94,19 +94,6 @@ def wanted_probes(names: Sequence[str]) -> list[tuple[str, Probe]]:
     return list(found.values())
 
 
-def require_known(settings: Settings) -> None:
-    """Refuse a model's name that is neither registered nor a place to load from, before anything is loaded.
-
-    Raises:
-        UserError: near names are suggested.
-    """
-    from clipbias.models.catalogue import MODELS
-
-    name = settings.model
-    if name not in MODELS and ":" not in name and not Path(settings.weights or name).exists():
-        MODELS[name]
-
-
 def data_settings(name: str, **given: Any) -> tuple[Settings, RetrievalDataset]:
     """Settings that name a data set, and the set; its default split is written out.
 

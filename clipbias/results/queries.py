@@ -10,7 +10,6 @@ from clipbias.gate import check_count, require_file
 from clipbias.names import unprintable
 from clipbias.results import schema1
 from clipbias.results.record import LEADER, QUERY_COLUMNS, QUERY_TABLES
-from clipbias.stats.ties import credit, expected_rank
 
 if TYPE_CHECKING:
     import numpy as np
@@ -141,6 +140,8 @@ def top1(queries: pd.DataFrame, condition: str, direction: str = "t2i") -> pd.Se
     """Credit for the first place (0 to 1, `clipbias.stats.ties`) of a condition's queries, by query."""
     import pandas as pd
 
+    from clipbias.stats.ties import credit
+
     mine = queries[(queries["condition"] == condition) & (queries["direction"] == direction)].set_index("query")
     return pd.Series(credit(*_counts(mine), 1), index=mine.index)
 
@@ -148,6 +149,8 @@ def top1(queries: pd.DataFrame, condition: str, direction: str = "t2i") -> pd.Se
 def ranks(queries: pd.DataFrame) -> pd.Series:
     """Expected rank of each line's query, 1 is best."""
     import pandas as pd
+
+    from clipbias.stats.ties import expected_rank
 
     return pd.Series(expected_rank(*_counts(queries)), index=queries.index)
 

@@ -1,0 +1,82 @@
+"""The hub out of reach is noticed at once and said in words; what its cache has is found without a connection."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+import pytest
+
+from clipbias.errors import UserError
+from clipbias.models.hub import cached_file, hub_file, hub_folder, out_of_reach, require_repository
+from clipbias.models.suggest import require_model
+
+
+@pytest.fixture
+def alone(monkeypatch, tmp_path):
+    """No proxy, an empty cache, and a hub's address at which nobody listens."""
+    for name in [name for name in os.environ if name.upper().endswith("_PROXY") or name.startswith("HF_")]:
+        monkeypatch.delenv(name)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        yield taken
+
+
+def test_whether_the_hub_answers_is_whether_a_connection_is_taken(alone, monkeypatch):
+    assert out_of_reach() == "no connection to 127.0.0.1"
+    alone.listen()
+    assert out_of_reach() == ""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert out_of_reach() == "HF_HUB_OFFLINE is set"
+
+
+@pytest.mark.parametrize("scheme", ["", "http://"])
+def test_a_proxy_is_asked_in_the_place_of_the_hub(alone, monkeypatch, scheme):
+    alone.listen()
+    own = "127.0.0.1:%d" % alone.getsockname()[1]
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.invalid")
+    monkeypatch.setenv("https_proxy", f"{scheme}{own}")
+    assert out_of_reach() == ""
+
+
+def test_a_name_server_that_does_not_answer_is_not_waited_for(alone, monkeypatch):
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: time.sleep(30))
+    began = time.monotonic()
+    assert out_of_reach(0.2) == "no connection to 127.0.0.1"
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: hub_file("owner/name", "model.pt"),
+        lambda: hub_folder("owner/name", ["*.json"]),
+        lambda: require_repository("owner/name"),
+        lambda: require_model("hf:owner/name@abc"),
+        lambda: require_model("openclip:hf-hub:owner/name"),
+        lambda: require_model("longclip-b16"),
+    ],
+)
+def test_what_cannot_be_had_is_said_without_an_exceptions_name(alone, ask, monkeypatch):
+    monkeypatch.delenv("CLIPBIAS_WEIGHTS", raising=False)
+    with pytest.raises(UserError) as said:
+        ask()
+    assert "no connection to 127.0.0.1" in str(said.value) and "Error" not in str(said.value)
+
+
+def test_what_the_cache_has_is_found_as_the_hubs_client_finds_it(alone, tmp_path):
+    from huggingface_hub import constants
+
+    repository = tmp_path / "hf/hub/models--owner--name"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.pt").write_bytes(b"weights")
+    (repository / "refs").mkdir()
+    (repository / "refs" / constants.DEFAULT_REVISION).write_text("0" * 40)
+    assert cached_file("owner/name", "model.pt") == snapshot / "model.pt" == hub_file("owner/name", "model.pt")
+    assert cached_file("owner/name", "other.pt") is None and cached_file("owner/other", "model.pt") is None
+    require_repository("owner/name")
+    require_model("hf:owner/name")
