@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 import clipbias.cli
 
-_FIRST = ("models", "data", "probe", "finetune", "report", "demo", "selftest", "doctor", "cache")
+_FIRST = ("demo", "probe", "compare", "card", "report", "leaderboard", "finetune", "models", "data", "results")
 _FOUND = {module.name for module in pkgutil.iter_modules(clipbias.cli.__path__)}
 _HELPERS = {"app", "console", "complete", "options", "tables", "reference"}
 COMMANDS = (*_FIRST, *sorted(_FOUND - set(_FIRST) - _HELPERS))
@@ -50,6 +50,15 @@ class Commands(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See `TyperGroup.parse_args`."""
         return super().parse_args(ctx, hoisted(args))
+
+    def get_params(self, ctx: Any) -> Any:
+        """See `TyperGroup.get_params`."""
+        _without_variables(self)
+        return super().get_params(ctx)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Groups stand between the commands, where `COMMANDS` has them."""
+        return sorted(super().list_commands(ctx), key=COMMANDS.index)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """See `TyperGroup.get_command`."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from clipbias.cli.console import say
+from clipbias.cli.console import AsCsv, AsJson, say
 
 
 def register(app: typer.Typer) -> None:
@@ -15,12 +13,12 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="cache")
 
     @group.command()
-    def info(as_json: Annotated[bool, typer.Option("--json", help="JSON output.")] = False) -> None:
-        """Say where the cache lies, and how much each model keeps in it."""
+    def info(as_json: AsJson = False, as_csv: AsCsv = False) -> None:
+        """Say where the cache lies, and what each model keeps in it."""
         from collections import Counter
         from contextlib import suppress
 
-        from clipbias.cli.console import print_json
+        from clipbias.cli.console import note, printed
         from clipbias.data.index import OWN
         from clipbias.data.roots import cache_folder
         from clipbias.probe.store import open_store, shard_paths
@@ -31,19 +29,20 @@ def register(app: typer.Typer) -> None:
             with suppress(FileNotFoundError):  # another process may trim the cache
                 sizes[path.parent.name] += path.stat().st_size
         indices = sum(f.stat().st_size for f in (cache_folder() / "index").glob(f"{OWN}*.arrow"))
-        if as_json:
-            facts = {"folder": str(cache_folder()), "limit_bytes": store.limit, "indices_bytes": indices}
-            print_json({**facts, "features_bytes": dict(sizes)})
+        kept = [{"kind": "features", "name": space, "bytes": size} for space, size in sizes.most_common()]
+        records = [{"kind": "indices", "name": "", "bytes": indices}, *kept]
+        whole = {"folder": str(cache_folder()), "limit_bytes": store.limit, "kept": records}
+        if printed(records, as_json, as_csv, whole):
             return
         say(f"{cache_folder()}: {(sum(sizes.values()) + indices) / 1e6:,.1f} MB")
         say(f"  {indices / 1e6:10,.1f} MB  indices of annotation files")
         for space, size in sizes.most_common():
             say(f"  {size / 1e6:10,.1f} MB  {space}")
-        say(f"features may take {store.limit / 1e9:g} GB (CLIPBIAS_CACHE_GB); the least recently used go first")
+        note(f"features may take {store.limit / 1e9:g} GB (CLIPBIAS_CACHE_GB); the least recently used go first")
 
     @group.command()
     def verify() -> None:
-        """Read every kept feature against its checksum; remove what is damaged, with exit code 1."""
+        """Check every kept feature; remove what is damaged (exit code 1)."""
         from clipbias.errors import CheckFailed, UserError
         from clipbias.probe.store import open_store, read_shard, shard_paths
 
@@ -62,7 +61,7 @@ def register(app: typer.Typer) -> None:
 
     @group.command()
     def clear() -> None:
-        """Remove what clipbias keeps there, by its file names; other files and results are not touched."""
+        """Remove what clipbias keeps there; nothing else is touched."""
         from contextlib import suppress
 
         from clipbias.data.index import OWN

@@ -137,14 +137,25 @@ def print_json(value: object) -> None:
 
 
 def print_csv(records: Sequence[Mapping[str, object]]) -> None:
-    """Records of the same keys as CSV on stdout."""
+    """Records as CSV on stdout; cells that a spreadsheet would take for a formula are quoted.
+
+    What lies in a record of a record is a column too: the ``low`` of its ``interval`` is ``interval_low``.
+    """
     import csv
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    keys = list(dict.fromkeys(key for record in records for key in record))
+    flat = [_flat(record) for record in records]
+    keys = list(dict.fromkeys(key for record in flat for key in record))
     writer.writerow(keys)
-    for record in records:
+    for record in flat:
         writer.writerow([for_csv(_cell(record.get(key))) for key in keys])
+
+
+def _flat(record: Mapping[str, object]) -> dict[str, object]:
+    out: dict[str, object] = {}
+    for key, value in record.items():
+        out |= {f"{key}_{k}": v for k, v in _flat(value).items()} if isinstance(value, dict) else {key: value}
+    return out
 
 
 def _cell(value: object) -> object:
@@ -153,8 +164,15 @@ def _cell(value: object) -> object:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list, tuple)) else value
 
 
-def printed(records: Sequence[Mapping[str, object]], as_json: bool, as_csv: bool) -> bool:
-    """Print records as JSON or CSV if one of the switches asks for it; whether it did.
+def printed(
+    records: Sequence[Mapping[str, object]], as_json: bool, as_csv: bool, whole: Mapping[str, object] | None = None
+) -> bool:
+    """Print records for programs if one of the switches asks for it; whether it did.
+
+    Args:
+        records: a line each; keys in snake_case, truth values as bool, what is not known as None.
+        as_json, as_csv: the switches.
+        whole: what JSON prints in their place, where there is more to say than a table holds.
 
     Raises:
         UserError: both do.
@@ -164,7 +182,7 @@ def printed(records: Sequence[Mapping[str, object]], as_json: bool, as_csv: bool
     if as_json and as_csv:
         raise UserError("choose --json or --csv, not both")
     if as_json:
-        print_json(list(records))
+        print_json(list(records) if whole is None else whole)
     elif as_csv:
         print_csv(records)
     return as_json or as_csv

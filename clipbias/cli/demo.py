@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
         out: Annotated[Path, typer.Option(help="Where the report is written.")] = Path("figures"),
         device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     ) -> None:
-        """Probe the small models that ship, on the built-in scenes, and write the report; about a minute."""
+        """Probe the models that ship, and write the report; a minute."""
         from clipbias.cli.console import progress_bar
         from clipbias.data.loading import load_dataset
         from clipbias.models.loading import load_model

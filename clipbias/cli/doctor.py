@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
         as_json: AsJson = False,
         as_csv: AsCsv = False,
     ) -> None:
-        """Show versions, devices, folders, disk space, hub access, and which weights and data are here.
+        """Show what is here: versions, devices, weights, data.
 
         Exit code 1 where something would stop a run: a folder that cannot be written, or a missing package.
         """

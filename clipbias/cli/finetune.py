@@ -19,7 +19,7 @@ Settings = Annotated[list[str] | None, typer.Option("--set", help="A recipe sett
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
-    group = typer.Typer(help="Train: DeBias-CLIP's recipe, Long-CLIP's, ablations between them.", no_args_is_help=True)
+    group = typer.Typer(help="Train: DeBias-CLIP's recipe, Long-CLIP's, ablations.", no_args_is_help=True)
     app.add_typer(group, name="finetune")
     for name, title in {
         "debias": "DeBias-CLIP: summary dropped, sentences sampled, padding before the text.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipbias.cli.console import print_table, say
+from clipbias.cli.console import AsCsv, AsJson, print_table, say
 
 if TYPE_CHECKING:
     from clipbias.models.encoder import Encoder
@@ -30,9 +30,13 @@ def register(app: typer.Typer) -> None:
         ] = False,
         device: Annotated[str, typer.Option(help="For check: auto, cpu, cuda, mps.")] = "auto",
         precision: Annotated[str, typer.Option(help="For check: fp32, bf16 or fp16.")] = "fp32",
-        as_json: Annotated[bool, typer.Option("--json", help="JSON output.")] = False,
+        as_json: AsJson = False,
+        as_csv: AsCsv = False,
     ) -> None:
-        """List the registered models, show one, or check any model in a minute (models check MODEL)."""
+        """List models, show one, or check one (models check MODEL).
+
+        A check takes about a minute.
+        """
         if name == "check":
             from clipbias.cli.console import only_by_hand, pairs
             from clipbias.errors import UserError
@@ -44,35 +48,46 @@ def register(app: typer.Typer) -> None:
                 only_by_hand(context, "trust_remote_code")
             settings = pairs(model_option, "--model-option", ("name", "weights", "device", "precision"))
             settings |= {"revision": revision} if revision else {}
-            _check(
-                load_model(model, weights, device, precision, trust_remote_code=trust_remote_code, **settings), as_json
-            )
+            encoder = load_model(model, weights, device, precision, trust_remote_code=trust_remote_code, **settings)
+            _check(encoder, as_json, as_csv)
             return
-        from clipbias.cli.console import print_json
+        from clipbias.cli.console import note, printed
         from clipbias.models.catalogue import MODELS
-        from clipbias.models.entry import PACKAGED
 
-        chosen = {n: _facts(MODELS[n]) for n in ([name] if name else MODELS)}
-        if as_json:
-            print_json(chosen)
+        records = [_facts(n, MODELS[n]) for n in ([name] if name else MODELS)]
+        if printed(records, as_json, as_csv):
             return
         if name:
-            for key, value in chosen[name].items():
-                say(f"{key + ':':18} {value}")
-            card = PACKAGED / f"{name}.md"
-            if card.is_file():
-                say("\n" + card.read_text("utf-8"))
+            _print_one(records[0])
             return
-        keys = ("family", "backbone", "context length", "embedding size", "here", "source")
-        columns = ("model", "family", "backbone", "context", "dim", "here", "weights from")
-        print_table(columns, [(n, *(facts[key] for key in keys)) for n, facts in chosen.items()], width=140)
-        say(
-            "also: openclip:NAME/TAG, hf:OWNER/NAME, st:NAME, a path, or module:function; "
-            "`clipbias models NAME` shows one in full"
-        )
+        _print_table(records)
+        note("also: openclip:NAME/TAG, hf:OWNER/NAME, st:NAME, a path, or module:function")
+        note("`clipbias models NAME` shows one in full")
 
 
-def _check(encoder: Encoder, as_json: bool) -> None:
+HERE = {True: "yes", False: "no", None: "?"}
+
+
+def _print_one(facts: dict[str, object]) -> None:
+    """All that is known of a model, and its card where it is packaged with one."""
+    from clipbias.models.entry import PACKAGED
+
+    for key, value in facts.items():
+        shown = HERE[value] if key == "available" else value  # type: ignore[index]
+        say(f"{key.replace('_', ' ') + ':':18} {shown}")
+    card = PACKAGED / f"{facts['name']}.md"
+    if card.is_file():
+        say("\n" + card.read_text("utf-8"))
+
+
+def _print_table(records: list[dict[str, object]]) -> None:
+    keys = ("name", "family", "backbone", "context_length", "embedding_size", "available", "source")
+    columns = ("model", "family", "backbone", "context", "dim", "here", "weights from")
+    rows = [[HERE[one[k]] if k == "available" else one[k] for k in keys] for one in records]  # type: ignore[index]
+    print_table(columns, rows, width=140)
+
+
+def _check(encoder: Encoder, as_json: bool, as_csv: bool) -> None:
     """Print the card of a model: what it is, and a line a check.
 
     Raises:
@@ -80,51 +95,49 @@ def _check(encoder: Encoder, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from clipbias.cli.console import print_json
+    from clipbias.cli.console import printed
     from clipbias.models.check import check_model, describe, require_checked
 
-    head = describe(encoder)
-    if not as_json:
+    head, silent = describe(encoder), as_json or as_csv
+    if not silent:
         for key, value in head.items():
             say(f"{key + ':':22} {value}")
         say()
     findings = []
     for finding in check_model(encoder):
         findings.append(finding)
-        if not as_json:
+        if not silent:
             say(f"{finding.verdict:14} {finding.check}: {finding.measured}")
-    if as_json:
-        print_json({**head, "checks": [asdict(finding) for finding in findings]})
+    records = [asdict(finding) for finding in findings]
+    facts = {key.replace(" ", "_"): value for key, value in head.items()}
+    printed(records, as_json, as_csv, whole={**facts, "checks": records})
     require_checked(findings)
 
 
-def _facts(entry: ModelEntry | object) -> dict[str, str | int]:
+def _facts(name: str, entry: ModelEntry | object) -> dict[str, object]:
     """What is known of a model without loading it."""
     from clipbias.models.entry import ModelEntry
     from clipbias.models.weights import local_weights
 
     if not isinstance(entry, ModelEntry):
-        module, name = getattr(entry, "__module__", ""), getattr(entry, "__qualname__", repr(entry))
-        unknown = {"backbone": "", "context length": "", "embedding size": "", "here": "yes"}
-        return {
-            "family": "user",
-            **unknown,
-            "source": f"{module}:{name}",
-            "get it": "",
-            "sha256": "",
-            "revision": "",
-            "note": "",
-        }
+        where = f"{getattr(entry, '__module__', '')}:{getattr(entry, '__qualname__', repr(entry))}"
+        user = ModelEntry("user", "", 0, 0, where)
+        return {**_record(name, user, available=True), "context_length": None, "embedding_size": None}
     # Only open_clip knows where its files are, by trying.
-    here = "?" if entry.family == "openclip" else "yes" if local_weights(entry, check=False) else "no"
+    here = None if entry.family == "openclip" else local_weights(entry, check=False) is not None
+    return _record(name, entry, here)
+
+
+def _record(name: str, entry: ModelEntry, available: bool | None) -> dict[str, object]:
     return {
+        "name": name,
         "family": entry.family,
         "backbone": entry.backbone,
-        "context length": entry.context_length,
-        "embedding size": entry.embed_dim,
-        "here": here,
+        "context_length": entry.context_length,
+        "embedding_size": entry.embed_dim,
+        "available": available,
         "source": entry.source,
-        "get it": entry.where,
+        "where": entry.where,
         "sha256": entry.digest,
         "revision": entry.revision,
         "note": entry.note,

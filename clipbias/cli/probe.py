@@ -64,10 +64,12 @@ def register(app: typer.Typer) -> None:
         as_csv: AsCsv = False,
         list_: options.List = False,
     ) -> None:
-        """Run probes on models and write their results."""
+        """Run probes on models; --list lists them."""
         output = Output(as_json, as_csv)
         if list_:
-            _list(output)
+            from clipbias.cli.tables import print_probes
+
+            print_probes(as_json, as_csv)
             return
         go_on = models is not None or data_list is not None
         probed, chosen = _required(names, _with_lines(model, models), weights, revision, go_on)
@@ -94,32 +96,10 @@ def register(app: typer.Typer) -> None:
         )
         if not output.machine:
             _announce(sweep, guessed=data is None and data_list is None)
+        elif dry_run:
+            _plan(sweep, output)
         if not dry_run:
             _run(sweep, output)
-
-
-def _list(output: Output) -> None:
-    from clipbias.cli.console import printed
-    from clipbias.probe.costs import SENTENCES, stated
-    from clipbias.probe.spec import find_probes, read_probe, shipped_probes
-
-    listed = [read_probe(path) for path in shipped_probes().values()]
-    cost = {p.name: stated(find_probes(p.name)) for p in listed}
-    records: list[dict[str, object]] = [
-        {
-            "name": p.name,
-            "title": p.title,
-            "kind": "suite" if p.suite else p.kind,
-            "conditions": len(p.conditions),
-            "texts_per_caption": cost[p.name],
-        }
-        for p in listed
-    ]
-    if not printed(records, output.as_json, output.as_csv):
-        wide = max(map(len, cost.values()))
-        for p in listed:
-            say(f"{p.name:20} {cost[p.name]:{wide}}  {p.title}")
-        say(f"second column: texts to encode for a caption of {SENTENCES} sentences, at most")
 
 
 def _with_lines(given: list[str] | None, path: Path | None) -> list[str]:
@@ -225,6 +205,19 @@ def _announce(sweep: Sweep, guessed: bool) -> None:
         note(f"cost: {cost(dataset, [p for _, p in sweep.probes])}")
     names = ", ".join(one.model for one, _ in sweep.models)
     note(f"run: {len(sweep.probes)} probe(s) on {names}")
+
+
+def _plan(sweep: Sweep, output: Output) -> None:
+    """What would be run, for programs."""
+    from clipbias.cli.console import printed
+    from clipbias.probe.plan import cost
+
+    records: list[dict[str, object]] = []
+    for on, dataset in sweep.datasets:
+        for name, probe in sweep.probes:
+            counts = cost(dataset, [probe]).counts()
+            records += [{"model": m.model, "data": on.data, "probe": name, **counts} for m, _ in sweep.models]
+    printed(records, output.as_json, output.as_csv)
 
 
 def _run(sweep: Sweep, output: Output) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipbias.cli.console import print_table, say
+from clipbias.cli.console import AsCsv, AsJson, print_table, say
 
 if TYPE_CHECKING:
     from clipbias.results.published import Published
@@ -19,16 +19,16 @@ def register(app: typer.Typer) -> None:
     def published(
         data: Annotated[str, typer.Option(help="Of one data set, e.g. docci.")] = "",
         model: Annotated[str, typer.Option(help="Of one model, e.g. longclip-b16 or himo-clip.")] = "",
-        as_json: Annotated[bool, typer.Option("--json", help="JSON output: every number, all columns.")] = False,
-        as_csv: Annotated[bool, typer.Option("--csv", help="CSV output: every number, all columns.")] = False,
+        as_json: AsJson = False,
+        as_csv: AsCsv = False,
         markdown: Annotated[bool, typer.Option("--markdown", help="The page docs/published.md.")] = False,
     ) -> None:
-        """Show published numbers, and where sources differ on the same weights."""
+        """Show published numbers, and where sources differ."""
         from dataclasses import asdict
 
-        from clipbias.cli.console import print_json
+        from clipbias.cli.console import printed
         from clipbias.errors import UserError
-        from clipbias.results.published import chosen, conflicts, csv_text, read_published
+        from clipbias.results.published import chosen, conflicts, read_published
         from clipbias.results.published_page import page
 
         everything = read_published()
@@ -37,11 +37,9 @@ def register(app: typer.Typer) -> None:
             known = sorted({n.dataset for n in everything} if data else {n.registered or n.model for n in everything})
             asked = " on ".join(part for part in (model, data) if part)
             raise UserError(f"no published number of {asked} is known here; there are numbers of {', '.join(known)}")
-        if as_json:
-            print_json([asdict(n) for n in numbers])
-        elif as_csv:
-            say(csv_text(numbers), end="")
-        elif markdown:
+        if printed([asdict(n) for n in numbers], as_json, as_csv):
+            return
+        if markdown:
             say(page(numbers), end="")
         else:
             _print(numbers, conflicts(numbers))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clipbias.cli.console import say
+from clipbias.cli.console import AsCsv, AsJson, say
 
 
 def register(app: typer.Typer) -> None:
@@ -25,10 +25,11 @@ def register(app: typer.Typer) -> None:
         trust_remote_code: Annotated[
             bool, typer.Option("--trust-remote-code", help="Run the Python code of an hf: or st: repository.")
         ] = False,
-        as_json: Annotated[bool, typer.Option("--json", help="JSON output.")] = False,
+        as_json: AsJson = False,
+        as_csv: AsCsv = False,
     ) -> None:
-        """Run finished runs again and compare: same fingerprints and rows, or what differs (exit code 1)."""
-        from clipbias.cli.console import print_json, progress_bar
+        """Run finished runs again and compare (exit code 1)."""
+        from clipbias.cli.console import printed, progress_bar
         from clipbias.errors import CheckFailed, UserError
         from clipbias.probe.store import open_store
         from clipbias.rerun.rerun import Sessions, as_record
@@ -44,14 +45,13 @@ def register(app: typer.Typer) -> None:
             sessions = Sessions(open_store() if cache else None, progress, trust_remote_code)
             for folder in found:
                 results.append(run_again(folder, sessions, changes, out, tolerance))
-                if not as_json:
+                if not (as_json or as_csv):
                     say(f"{folder}: {results[-1].verdict}")
                     for line in results[-1].differences:
                         say(f"  {line}")
                     for line in results[-1].notes:
                         say(f"  note: {line}")
-        if as_json:
-            print_json([as_record(one) for one in results])
+        printed([as_record(one) for one in results], as_json, as_csv)
         failed = sum(bool(one.differences) for one in results)
         if failed:
             raise CheckFailed(f"{failed} of {len(results)} runs came out differently")

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipbias.cli.console import say
+from clipbias.cli.console import AsCsv, AsJson, say
 
 if TYPE_CHECKING:
     from clipbias.rerun.check import Checked
 
 _Folders = Annotated[list[Path] | None, typer.Argument(help="Run folders, or folders of them; default: results.")]
-_Json = Annotated[bool, typer.Option("--json", help="JSON output.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -22,44 +21,44 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="results")
 
     @group.command("list")
-    def list_(folders: _Folders = None, as_json: _Json = False) -> None:
-        """List the finished runs: model, data, probe, when, and the folder."""
-        from clipbias.cli.console import print_json
+    def list_(folders: _Folders = None, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
+        """List finished runs."""
+        from clipbias.cli.console import printed
         from clipbias.results.folder import load_runs
 
         runs = load_runs(folders or [Path("results")])
-        if as_json:
-            print_json(
-                [
-                    {
-                        "folder": str(one.folder),
-                        "model": one.run.model,
-                        "fingerprint": one.run.fingerprint,
-                        "data": one.run.data,
-                        "split": one.run.split,
-                        "probe": one.run.probe,
-                        "created": one.run.created,
-                    }
-                    for one in runs
-                ]
-            )
+        records: list[dict[str, object]] = [
+            {
+                "folder": str(one.folder),
+                "model": one.run.model,
+                "fingerprint": one.run.fingerprint,
+                "data": one.run.data,
+                "split": one.run.split,
+                "probe": one.run.probe,
+                "created": one.run.created,
+            }
+            for one in runs
+        ]
+        if printed(records, as_json, as_csv):
             return
         for one in runs:
             run = one.run
             say(f"{run.model:24} {run.data:16} {run.probe:16} {run.created[:16]}  {one.folder}")
 
     @group.command()
-    def show(folder: Annotated[Path, typer.Argument(help="A run folder.")], as_json: _Json = False) -> None:
-        """Show what a run was, how to run it again, and its headline rows."""
+    def show(
+        folder: Annotated[Path, typer.Argument(help="A run folder.")], as_json: AsJson = False, as_csv: AsCsv = False
+    ) -> None:
+        """Show a run: what it was, how to repeat it, its headline rows."""
         from dataclasses import asdict
 
-        from clipbias.cli.console import print_json
+        from clipbias.cli.console import printed
         from clipbias.cli.tables import print_rows
         from clipbias.results.folder import read_rows, read_run
 
         run, rows = read_run(folder), read_rows(folder)
-        if as_json:
-            print_json({"run": asdict(run), "rows": [asdict(row) for row in rows]})
+        records = [asdict(row) for row in rows]
+        if printed(records, as_json, as_csv, whole={"run": asdict(run), "rows": records}):
             return
         for name, value in (
             ("model", f"{run.model} ({run.model_family}), fingerprint {run.fingerprint}"),
@@ -73,11 +72,11 @@ def register(app: typer.Typer) -> None:
             print_rows(run.model, rows)
 
     @group.command()
-    def check(folders: _Folders = None, as_json: _Json = False) -> None:
-        """Check runs, also those of others: files, record, fingerprints, every row (exit code 1 on a fault)."""
+    def check(folders: _Folders = None, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
+        """Check runs, also those of others (exit code 1 on a fault)."""
         from dataclasses import asdict
 
-        from clipbias.cli.console import print_json
+        from clipbias.cli.console import printed
         from clipbias.errors import CheckFailed, UserError
         from clipbias.rerun.check import check_folder
         from clipbias.results.folder import find_runs
@@ -88,10 +87,9 @@ def register(app: typer.Typer) -> None:
         checked = []
         for folder in found:
             checked.append(check_folder(folder))
-            if not as_json:
+            if not (as_json or as_csv):
                 _print_check(checked[-1])
-        if as_json:
-            print_json([{**asdict(one), "folder": str(one.folder)} for one in checked])
+        printed([{**asdict(one), "folder": str(one.folder)} for one in checked], as_json, as_csv)
         failed = sum(bool(one.faults) for one in checked)
         if failed:
             raise CheckFailed(f"{failed} of {len(checked)} run folders have faults")
@@ -102,7 +100,10 @@ def register(app: typer.Typer) -> None:
         out: Annotated[Path, typer.Option(help="Where the tables are written.")] = Path("leaderboards"),
         name: Annotated[str, typer.Option(help="What they are called.")] = "scenes",
     ) -> None:
-        """Check runs, and make the leaderboard's tables of them; nothing is written where one has a fault."""
+        """Check runs, and make the leaderboard's tables of them.
+
+        Nothing is written where one has a fault.
+        """
         from clipbias.errors import CheckFailed
         from clipbias.report.boards import write_boards
         from clipbias.rerun.check import check_folder
@@ -125,7 +126,7 @@ def register(app: typer.Typer) -> None:
         folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
         yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     ) -> None:
-        """Remove run folders: only the three files that clipbias wrote, and folders that are empty then."""
+        """Remove run folders: only the files that clipbias wrote."""
         from clipbias.errors import UserError
         from clipbias.results.folder import find_runs, remove_run
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING
 
 from clipbias.cli.console import print_table, say
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from clipbias.results.record import Row
 
 HEADLINE = "recall@1"
@@ -91,3 +94,44 @@ def _change(row: Row) -> str:
     if row.delta is None or row.delta_low is None or row.delta_high is None:
         return ""
     return f"{100 * row.delta:+.1f} ({100 * row.delta_low:+.1f} to {100 * row.delta_high:+.1f})"
+
+
+def records_of(table: pd.DataFrame) -> list[dict[str, object]]:
+    """A table for people as records for programs: keys in snake_case, numbers as numbers, empty cells as None."""
+    keys = {name: re.sub(r"\W+", "_", str(name).lower().replace("r@", "recall_")).strip("_") for name in table}
+    lines = table.astype(object).where(table.notna(), None).rename(columns=keys).to_dict("records")
+    return [{str(key): _number(value) for key, value in line.items()} for line in lines]
+
+
+def _number(value: object) -> object:
+    """A text that is a number, optionally signed, as that number; "" as None."""
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch(r"[+-]?\d+", value):
+        return int(value)
+    return float(value) if re.fullmatch(r"[+-]?\d+\.\d+", value) else value or None
+
+
+def print_probes(as_json: bool, as_csv: bool) -> None:
+    """The probes that ship: what they ask and what they cost."""
+    from clipbias.cli.console import printed
+    from clipbias.probe.costs import SENTENCES, stated
+    from clipbias.probe.spec import find_probes, read_probe, shipped_probes
+
+    listed = [read_probe(path) for path in shipped_probes().values()]
+    cost = {p.name: stated(find_probes(p.name)) for p in listed}
+    records: list[dict[str, object]] = [
+        {
+            "name": p.name,
+            "title": p.title,
+            "kind": "suite" if p.suite else p.kind,
+            "conditions": len(p.conditions),
+            "texts_per_caption": cost[p.name],
+        }
+        for p in listed
+    ]
+    if not printed(records, as_json, as_csv):
+        wide = max(map(len, cost.values()))
+        for p in listed:
+            say(f"{p.name:20} {cost[p.name]:{wide}}  {p.title}")
+        say(f"second column: texts to encode for a caption of {SENTENCES} sentences, at most")

@@ -9,14 +9,14 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from itertools import groupby
 from pathlib import Path
 
 from clipbias.errors import UserError
 from clipbias.gate import read_text
-from clipbias.names import for_csv, from_csv
+from clipbias.names import from_csv
 from clipbias.shipped import shipped
 
 UNITS = {"percent": " %", "points": " points", "cosine": "", "correlation": ""}
@@ -142,15 +142,6 @@ def conflicts(numbers: Iterable[Published]) -> list[list[Published]]:
     known = sorted((n for n in numbers if n.backbone and "re-implemented" not in n.model), key=measured)
     groups = [list(group) for _, group in groupby(known, key=measured)]
     return [sorted(g, key=lambda n: -n.value) for g in groups if differ(g)]
-
-
-def csv_text(numbers: Sequence[Published]) -> str:
-    """Numbers as the CSV that `read_published` reads."""
-    out = io.StringIO()
-    table = csv.DictWriter(out, [field.name for field in fields(Published)], lineterminator="\n")
-    table.writeheader()
-    table.writerows({name: for_csv(value) for name, value in asdict(n).items()} for n in numbers)
-    return out.getvalue()
 
 
 def lines(numbers: Iterable[Published]) -> list[tuple[str, ...]]:

@@ -20,6 +20,19 @@ except SystemExit as stop:
 """
 
 
+def test_missing_weights_are_said_before_anything_large_is_imported(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    environment.pop("CLIPBIAS_WEIGHTS", None)
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "probe", "padding", "--model", "longclip-b16"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout == "2 []\n" and "HF_HUB_OFFLINE is set" in run.stderr, run.stdout + run.stderr
+
+
 @pytest.mark.parametrize(
     "arguments", ["--help", "models", "data list", "probe --list", "cache info", "results list {empty}"]
 )

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from clipbias.cli import console
-from clipbias.cli.report import _print_board, _print_published
+from clipbias.cli.leaderboard import _print_board, _print_published
 from clipbias.cli.tables import print_rows
 from clipbias.report.tables import MEASURES, shown
 

@@ -36,7 +36,7 @@ def test_whether_the_hub_answers_is_whether_a_connection_is_taken(alone, monkeyp
 @pytest.mark.parametrize("scheme", ["", "http://"])
 def test_a_proxy_is_asked_in_the_place_of_the_hub(alone, monkeypatch, scheme):
     alone.listen()
-    own = "127.0.0.1:%d" % alone.getsockname()[1]
+    own = f"127.0.0.1:{alone.getsockname()[1]}"
     monkeypatch.setenv("HF_ENDPOINT", "https://hub.invalid")
     monkeypatch.setenv("https_proxy", f"{scheme}{own}")
     assert out_of_reach() == ""

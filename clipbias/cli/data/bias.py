@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clipbias.cli.console import say
+from clipbias.cli.console import AsCsv, AsJson, say
 
 
 def register(group: typer.Typer) -> None:
@@ -19,10 +19,11 @@ def register(group: typer.Typer) -> None:
         root: Annotated[Path | None, typer.Option(help="The data set's folder.")] = None,
         split: Annotated[str | None, typer.Option(help="Which part of it.")] = None,
         model: Annotated[str, typer.Option("--model", "-m", help="A text encoder, for cosines too.")] = "",
-        as_json: Annotated[bool, typer.Option("--json", help="JSON output.")] = False,
+        as_json: AsJson = False,
+        as_csv: AsCsv = False,
     ) -> None:
-        """Ask of the captions alone whether the first sentence is a summary; no image is read."""
-        from clipbias.cli.console import print_json
+        """Test whether first sentences are summaries; reads no image."""
+        from clipbias.cli.console import printed
         from clipbias.data.bias import summary_findings
         from clipbias.data.loading import load_dataset
         from clipbias.data.sentences import dataset_sentences
@@ -35,8 +36,8 @@ def register(group: typer.Typer) -> None:
         found = summary_findings(dataset_sentences(dataset), dataset.caption_image, embed)
         if not found:
             raise UserError(f"{name}: no caption has three sentences")
-        if as_json:
-            print_json([{**one._asdict(), "interval": one.interval and one.interval[1:]} for one in found])
+        records = [{**one._asdict(), "interval": one.interval and one.interval._asdict()} for one in found]
+        if printed(records, as_json, as_csv):
             return
         say(f"{dataset.protocol}; {found[0].captions:,} captions of three sentences or more")
         for one in found:
