@@ -38,7 +38,8 @@ def register(app: typer.Typer) -> None:
         within = None if margin is None else margin / 100
         pairs = run_pairs(first, second, results)
         if as_json or as_csv:
-            whole, rows = [], []
+            whole: list[dict[str, object]] = []
+            rows: list[dict[str, object]] = []
             for one, two in pairs:
                 names = [str(one), str(two)]
                 differences = [as_record(found) for found in compare_runs(one, two, within)]

@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
         out = out if site is None else site
         drawn = build_report(results or [Path("results")], out, order or [], examples, look, dark, site is not None)
         figures = out if site is None else out / "figures"
-        kinds = {figures / figure.stem: ("png", "svg", "pdf", "csv") for figure in drawn}
+        kinds: dict[Path, tuple[str, ...]] = {figures / figure.stem: ("png", "svg", "pdf", "csv") for figure in drawn}
         kinds |= {figures / "cards": ("md", "csv"), figures / "leaderboard": ("md", "csv", "tex")}
         kinds |= {out / "index": ("html",)}
         records = [
