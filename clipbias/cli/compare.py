@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Test whether a condition costs one model more than another.
 
-        Each one's change, their difference with its interval, and p. For programs: fractions, not points.
+        Each one's change, their difference with its interval, and p. JSON and CSV hold fractions, not points.
         """
         from clipbias.cli.console import note, printed
         from clipbias.errors import UserError

@@ -167,7 +167,7 @@ def _cell(value: object) -> object:
 def printed(
     records: Sequence[Mapping[str, object]], as_json: bool, as_csv: bool, whole: Mapping[str, object] | None = None
 ) -> bool:
-    """Print records for programs if one of the switches asks for it; whether it did.
+    """Print records as JSON or CSV if one of the switches asks for it; whether it did.
 
     Args:
         records: a line each; keys in snake_case, truth values as bool, what is not known as None.

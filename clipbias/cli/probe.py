@@ -208,7 +208,7 @@ def _announce(sweep: Sweep, guessed: bool) -> None:
 
 
 def _plan(sweep: Sweep, output: Output) -> None:
-    """What would be run, for programs."""
+    """Print what would be run as JSON or CSV."""
     from clipbias.cli.console import printed
     from clipbias.probe.plan import cost
 

@@ -97,7 +97,7 @@ def _change(row: Row) -> str:
 
 
 def records_of(table: pd.DataFrame) -> list[dict[str, object]]:
-    """A table for people as records for programs: keys in snake_case, numbers as numbers, empty cells as None."""
+    """A table for people as records: keys in snake_case, numbers as numbers, empty cells as None."""
     keys = {name: re.sub(r"\W+", "_", str(name).lower().replace("r@", "recall_")).strip("_") for name in table}
     lines = table.astype(object).where(table.notna(), None).rename(columns=keys).to_dict("records")
     return [{str(key): _number(value) for key, value in line.items()} for line in lines]
