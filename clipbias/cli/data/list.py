@@ -1,4 +1,4 @@
-"""`clipbias data list`: the data sets that have a name."""
+"""`clipbias data list`: the registered data sets."""
 
 from __future__ import annotations
 
