@@ -15,9 +15,10 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.recipes import DEBIAS, LONGCLIP
 from clipbias.models.build import ClipShape, build_clip
-from clipbias.models.encoder import ClipEncoder
+from clipbias.models.clip_encoder import ClipEncoder
 from clipbias.models.nano import NANO_SHAPE
 from clipbias.models.preprocessing import clip_preprocessing
 from clipbias.models.tokenizer import ClipTokens
@@ -119,7 +120,7 @@ def encoding(shapes: dict[str, ClipShape], count: int, device: torch.device, car
                     taken = seconds(lambda e=encoder, i=ids: e.encode_token_ids(i), device, repeats)
                     work = tower_operations(shape.text_width, shape.text_layers, eot_positions(ids).double() + 1)
                     pixels = torch.randn(min(count, 512), 3, shape.image_size, shape.image_size, device=device)
-                    looks = seconds(lambda e=encoder, p=pixels: e._features(e._images, p), device, repeats)
+                    looks = seconds(lambda e=encoder, p=pixels: e.run(e.image_features, {"pixels": p}), device, repeats)
                     patches = torch.full((len(pixels),), (shape.image_size // shape.patch_size) ** 2 + 1.0)
                     looked = tower_operations(shape.vision_width, shape.vision_layers, patches)
                     line(
@@ -182,20 +183,28 @@ class OpenClipStep:
         self.optimizer.step()
 
 
-def training(shapes: dict[str, tuple[ClipShape, int]], steps: int, device: torch.device, card: str) -> None:
+def training(
+    shapes: dict[str, tuple[ClipShape, int]], steps: int, device: torch.device, card: str, price: float
+) -> None:
     """Steps of the recipes beside the plain loop and open_clip's, on the same batches."""
-    head = ("model", "batch", "step", "samples/s", "ms", "peak GiB", "share of bf16 peak", "3 epochs of 1.2 M, hours")
+    head = (
+        "model", "batch", "step", "samples/s", "ms", "peak GiB", "share of bf16 peak", "3 epochs of 1.2 M, hours",
+        f"cost at {price:g} an hour",
+    )  # fmt: skip
+    timed = partial(_timed, steps=steps, device=device, card=card, price=price)
     for name, (shape, size) in shapes.items():
         with part(f"Training {name}, bf16 autocast", head):
             batches = [make_batch(size, shape.image_size, seed) for seed in range(2)]
             work = statistics.fmean(operations(shape, batch) for batch in batches)
-            for label, recipe in (("Long-CLIP", LONGCLIP), ("DeBias-CLIP", DEBIAS)):
-                recipe = recipe.override(precision="bf16", batch_size=size)
+            ways = [("Long-CLIP", LONGCLIP, False), ("DeBias-CLIP", DEBIAS, False)]
+            if device.type == "cuda":
+                ways.append(("DeBias-CLIP, compiled", DEBIAS, True))
+            for label, recipe, compiled in ways:
+                recipe = recipe.override(precision="bf16", batch_size=size, compile=compiled)
                 state = start_state(TrainModel(build_clip(shape).to(device), 20, ClipTokens(248)), recipe)
                 pads = recipe.prefix_padding and recipe.short_rule == "sentences"
                 shown = [batch if pads else replace(batch, n_pre=None) for batch in batches]
-                _timed(name, size, label, lambda b, s=state, r=recipe: train_step(s, b, r, 10_000), shown, steps, work,
-                       device, card)  # fmt: skip
+                timed(name, size, label, lambda b, s=state, r=recipe: train_step(s, b, r, 10_000), shown, work)
                 del state
             recipe = DEBIAS.override(precision="bf16", batch_size=size)
             whole = [Batch(b.pixels, b.long_ids, moved(b.short_ids, b.n_pre), None) for b in batches]
@@ -205,13 +214,13 @@ def training(shapes: dict[str, tuple[ClipShape, int]], steps: int, device: torch
                     Batch(*(None if t is None else t.to(device) for t in (b.pixels, b.long_ids, b.short_ids, None)))
                     for b in whole
                 ]
-                _timed(name, size, label, other.step, on_device, steps, work, device, card)
+                timed(name, size, label, other.step, on_device, work)
                 del other
 
 
 def _timed(
-    name: str, size: int, label: str, step: Callable[[Batch], object], batches: list[Batch], steps: int, work: float,
-    device: torch.device, card: str,
+    name: str, size: int, label: str, step: Callable[[Batch], object], batches: list[Batch], work: float,
+    *, steps: int, device: torch.device, card: str, price: float,
 ) -> None:  # fmt: skip
     batches = [batch.to(device) for batch in batches]
     number = iter(range(10**9))
@@ -221,14 +230,16 @@ def _timed(
     memory = f"{torch.cuda.max_memory_allocated() / 2**30:.1f}" if device.type == "cuda" else "-"
     hours = EPOCHS * PAIRS / size * taken / 3600
     line(name, size, label, f"{size / taken:,.0f}", f"{1000 * taken:,.1f}", memory, share(work, taken, "bf16", card),
-         f"{hours:,.2f}")  # fmt: skip
+         f"{hours:,.2f}", f"{hours * price:,.2f}")  # fmt: skip
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="the nano shape and few inputs, for a CPU")
-    tiny = parser.parse_args().tiny
+    parser.add_argument("--price", type=float, default=3.0, help="of an hour of the card, in your currency")
+    given = parser.parse_args(arguments)
+    tiny, price = given.tiny, given.price
     if not tiny and not torch.cuda.is_available():
         raise SystemExit("no CUDA device here; --tiny runs the same code on the CPU")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -240,12 +251,12 @@ def main() -> None:
         encoding({"nano": TINY}, 8, device, card, 1)
         ranks(40, 200, 16, device, 1)
         suite(TINY, 8, device)
-        training({"nano": (TINY, 8)}, 1, device, card)
+        training({"nano": (TINY, 8)}, 1, device, card, price)
     else:
         encoding({"B/16": B16, "L/14": L14}, 5_000, device, card, 3)
         ranks(31_014, 155_070, 512, device, 2)
         suite(B16, 1_000, device)
-        training({"B/16": (B16, 256), "L/14": (L14, 128)}, 10, device, card)
+        training({"B/16": (B16, 256), "L/14": (L14, 128)}, 10, device, card, price)
     print(f"\n{time.perf_counter() - began:.0f} s in all")
 
 

@@ -14,20 +14,31 @@ import time
 import numpy as np
 import pandas as pd
 
-from clipbias.probe.kinds.retrieval import rows_from_queries
+from clipbias.probe.kinds.retrieval import repeated
+from clipbias.probe.rows import rows_from_queries
 from clipbias.probe.spec import Condition, Probe
 
 
-def queries(generator: np.random.Generator, count: int, name: str) -> list[pd.DataFrame]:
+def queries(generator: np.random.Generator, count: int, name: str, names: list[str]) -> list[pd.DataFrame]:
     """Both directions of a condition: geometric ranks, a tenth of the queries with a twin."""
+    index = np.arange(count)
     cosine = generator.normal(0.3, 0.05, count).astype(np.float32)
     column = {
-        "condition": name, "query": np.arange(count, dtype=np.int32), "cluster": np.arange(count, dtype=np.int32),
+        "query": np.arange(count, dtype=np.int32), "cluster": np.arange(count, dtype=np.int32),
         "better": generator.geometric(0.6, count).astype(np.int32) - 1, "right": np.int32(1),
         "equal": (generator.random(count) < 0.1).astype(np.int32), "cosine": cosine, "margin": cosine / 10,
         "eligible": generator.random(count) < 0.9, "affected": True,
     }  # fmt: skip
-    return [pd.DataFrame({**column, "direction": direction}) for direction in ("t2i", "i2t")]
+    return [
+        pd.DataFrame(
+            {
+                **column,
+                "condition": repeated(pd.Index(names), name, index),
+                "direction": repeated(pd.Index(("t2i", "i2t")), direction, index),
+            }
+        )
+        for direction in ("t2i", "i2t")
+    ]
 
 
 def main() -> None:
@@ -38,8 +49,9 @@ def main() -> None:
     given = parser.parse_args()
     generator = np.random.default_rng(0)
     names = [f"condition-{number}" for number in range(given.conditions)]
-    table = pd.concat([part for name in names for part in queries(generator, given.images, name)])
-    table = table.astype({"condition": "category", "direction": "category"})
+    parts = [part for name in names for part in queries(generator, given.images, name, names)]
+    table = pd.concat(parts, ignore_index=True)
+    parts.clear()
     conditions = tuple(Condition(name, ()) for name in names)
     probe = Probe("p", "", "", "", names[0], conditions, "")
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

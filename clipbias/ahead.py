@@ -9,6 +9,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
+MOST = 16
+"""Threads at most, where their number is not asked for."""
+
+
+def cores() -> int:
+    """The cores that this process may use, at most `MOST`."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST, allowed)
 
 
 def prefetched(make: Callable[[int], T], count: int, ahead: int, workers: int | None = None) -> Generator[T]:
@@ -18,9 +26,9 @@ def prefetched(make: Callable[[int], T], count: int, ahead: int, workers: int | 
         make: called from threads; decoding and resizing images release Python's lock.
         count: how many.
         ahead: how many may wait; they are what is held in memory.
-        workers: threads; default one a core, at most 16.
+        workers: threads; default `cores`.
     """
-    with ThreadPoolExecutor(workers or min(16, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(workers or cores()) as pool:
         waiting: deque[Future[T]] = deque()
         try:
             for index in range(count):

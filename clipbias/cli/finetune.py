@@ -50,13 +50,16 @@ def _finetune_command(name: str) -> Callable[..., None]:
         out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
         resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
         evaluate: Annotated[bool, typer.Option(help="Probe before and after.")] = True,
+        pack: Annotated[
+            Path | None, typer.Option(help="The training data's pixels, from `clipbias data pack`.")
+        ] = None,
     ) -> None:
         from clipbias.cli.console import note, pairs, progress_bar
         from clipbias.finetune.ask import Training, run_training
 
         folder = out or Path("runs") / f"{name}-seed{seed}"
         changes = pairs(settings, "--set")
-        asked = Training(name, base, weights, data, root, split, recipe, seed, folder, resume, changes)
+        asked = Training(name, base, weights, data, root, split, recipe, seed, folder, resume, pack, changes)
         with progress_bar() as bar:
             exported = run_training(
                 asked, lambda step, steps, values: bar(_progress_line(name, values), step, steps), note_recipe
@@ -154,15 +157,16 @@ def ablation_command(
     out: Annotated[Path, typer.Option(help="A folder a run; finished runs in it are picked up.")] = Path(
         "runs/ablation"
     ),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    parallel: Annotated[
+        int, typer.Option(min=1, help="Seeds at a time, each in a process of its own on the device.")
+    ] = 1,
     table: Annotated[Path | None, typer.Option(help="Where the table goes, .csv and .md; default: in --out.")] = None,
 ) -> None:
     """Long-CLIP, + summary removal, + sentence sampling, + padding, over seeds: one table with mean and spread."""
     from clipbias.cli.console import pairs, progress_bar
-    from clipbias.data.loading import load_dataset
     from clipbias.errors import UserError
-    from clipbias.finetune.ablation import Grid, run_grid
-    from clipbias.finetune.measures import SHORT_SPLIT
-    from clipbias.finetune.pixels import training_pixels
+    from clipbias.finetune.grids import AskedGrid, run_seeds
     from clipbias.finetune.recipes import PRETRAIN_NANO, PRETRAIN_NANO_2
     from clipbias.finetune.runs import BUILT_IN
 
@@ -176,19 +180,16 @@ def ablation_command(
     of_base = (PRETRAIN_NANO_2 if data == "scenes-2" else PRETRAIN_NANO).override(
         **{"lead_dose": dose, **pairs(base_settings, "--set-base")}
     )
-    trained, tested = load_dataset(data, root=root, split="train"), load_dataset(test, root=test_root)
-    short = training_pixels(load_dataset(test, split=SHORT_SPLIT)) if test == "scenes-2" else None
-    if data in BUILT_IN:
-        trained = training_pixels(trained)
-    if test in BUILT_IN:
-        tested = training_pixels(tested)
+    asked = AskedGrid(out, recipes, chosen, base, weights, data, root, test, test_root, of_base, device)
+    grid = asked.grid()
     with progress_bar() as bar:
-        grid = Grid(out, recipes, chosen, base, weights, trained, tested, base_recipe=of_base, short=short)
-        runs = run_grid(
-            grid,
+        runs = run_seeds(
+            asked,
+            parallel,
             lambda name: lambda step, steps, values: bar(f"{name}, loss {values['loss']:.3f}", step, steps),
+            lambda seeds, total: bar("seeds", seeds, total),
         )
-    _write_ablation(grid, runs, tested.protocol, table or out / "ablation.csv")
+    _write_ablation(grid, runs, grid.test.protocol, table or out / "ablation.csv")
 
 
 def _ablation_recipes(base: str, weights: Path | None, data: str, changes: dict[str, Any]) -> dict[str, Recipe]:

@@ -53,6 +53,7 @@ class Grid:
         command: makes it again.
         base_recipe: of nano bases, the seed left open.
         short: short captions that the probes run on besides, or None.
+        device: where everything is computed.
     """
 
     out: Path
@@ -65,6 +66,7 @@ class Grid:
     command: str = "clipbias finetune ablation"
     base_recipe: Recipe = PRETRAIN_NANO
     short: RetrievalDataset | None = None
+    device: str = "auto"
 
 
 def run_grid(grid: Grid, progress: Callable[[str], Progress]) -> pd.DataFrame:
@@ -84,7 +86,7 @@ def run_grid(grid: Grid, progress: Callable[[str], Progress]) -> pd.DataFrame:
         lines.append({"recipe": BASE, "seed": seed, **_measures(grid, *base, grid.out / f"{BASE}-{seed}")})
         for name, recipe in grid.recipes.items():
             folder = grid.out / f"{name}-{seed}"
-            encoder = trainable(load_model(base[0], weights=base[1]))
+            encoder = trainable(load_model(base[0], weights=base[1], device=grid.device))
             mine = recipe.override(seed=seed)
             with training_lock(folder):
                 model = finetune(
@@ -108,13 +110,14 @@ def _base(grid: Grid, seed: int, progress: Callable[[str], Progress]) -> tuple[s
         return grid.base, grid.weights
     folder = grid.out / f"{BASE}-{seed}"
     recipe = grid.base_recipe.override(seed=seed)
-    model = pretrain_nano(recipe, folder, resume=True, progress=progress(folder.name), data=grid.data.name)
+    told = progress(folder.name)
+    model = pretrain_nano(recipe, folder, resume=True, progress=told, data=grid.data.name, device=grid.device)
     return str(export_run(model, recipe, folder, grid.command, grid.data.name)), None
 
 
 def _measures(grid: Grid, model: str, weights: Path | None, folder: Path) -> dict[str, float]:
     """The measures of one model; its probes' run folders are kept under ``folder/probes``."""
-    encoder = load_model(model, weights=weights)
+    encoder = load_model(model, weights=weights, device=grid.device)
     for data, split in ((grid.test, ""), (grid.short, SHORT_SPLIT)):
         if data is None:
             continue

@@ -34,6 +34,7 @@ class Training:
         seed: of order and sampling.
         out: the run's folder.
         resume: continue an interrupted run.
+        pack: a folder that `clipbias data pack` made of the training data.
         settings: of the recipe, name -> value; they come last.
     """
 
@@ -47,6 +48,7 @@ class Training:
     seed: int = 0
     out: Path = Path("runs")
     resume: bool = False
+    pack: str | Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -82,7 +84,7 @@ def run_training(
     told(chosen.to_toml())
     own = asked.data not in DATASETS and is_user_data(asked.data)
     split = asked.split if own else asked.split or "train"
-    dataset, held_out = load_dataset(asked.data, root=asked.root, split=split), None
+    dataset, held_out = load_dataset(asked.data, root=asked.root, split=split, pack=asked.pack), None
     if asked.data in BUILT_IN:
         dataset, held_out = training_pixels(dataset), scenes_held_out(asked.data)
     command = f"clipbias finetune {asked.recipe} --base {asked.base} --data {asked.data} --seed {asked.seed}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,22 @@ from clipbias.models.encoder import DTYPES
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The autocast block of a precision; fp32 switches it off."""
     return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """A block in which, where wanted, the device gives the same bits each time."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if not wanted:
+        yield
+        return
+    # cuBLAS reads it when it starts; where it runs already, PyTorch says what to set.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def step_losses(net: nn.Module, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:

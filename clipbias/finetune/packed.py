@@ -37,9 +37,10 @@ class CompactTokens(nn.Module):
 
     def __init__(self, full: nn.Embedding, ids: Iterable[int]) -> None:
         super().__init__()
-        kept = torch.tensor(sorted(set(ids)))
-        rows = torch.full((full.num_embeddings,), -1)
-        rows[kept] = torch.arange(len(kept))
+        device = full.weight.device
+        kept = torch.tensor(sorted(set(ids))).to(device)
+        rows = torch.full((full.num_embeddings,), -1).to(device)
+        rows[kept] = torch.arange(len(kept)).to(device)
         self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("ids", kept, persistent=False)
         self.weight = nn.Parameter(full.weight.detach()[kept].clone())

@@ -53,8 +53,9 @@ class Recipe:
     micro_batch: int = 0  # samples in memory at a time, the loss still that of the whole batch; 0: all
     checkpointing: bool = False  # forget activations and compute them again: less memory, a third more time
     compile: bool = False  # torch.compile of the vision tower
-    workers: int = 2  # threads that make batches ahead
+    workers: int = 0  # threads that make batches ahead; 0: one a core
     tensorboard: bool = False  # metrics also for TensorBoard
+    deterministic: bool = False  # only kernels that give the same bits each time; on a GPU slower
 
     def __post_init__(self) -> None:
         allowed = {
@@ -69,10 +70,10 @@ class Recipe:
                 raise UserError(
                     f"recipe {self.name}: {key} = {getattr(self, key)!r} is not one of {', '.join(options)}"
                 )
-        for key in ("batch_size", "lr", "context_length", "pca_dim", "validate_every", "workers"):
+        for key in ("batch_size", "lr", "context_length", "pca_dim", "validate_every"):
             if not getattr(self, key) > 0:
                 raise UserError(f"recipe {self.name}: {key} = {getattr(self, key)!r} must be positive")
-        for key in ("micro_batch", "validation", "pca_group", "log_scale", "max_logit_scale"):
+        for key in ("micro_batch", "validation", "pca_group", "log_scale", "max_logit_scale", "workers"):
             if getattr(self, key) < 0:
                 raise UserError(f"recipe {self.name}: {key} = {getattr(self, key)!r} must not be negative")
         for key in ("beta1", "beta2", "lead_dose"):
@@ -126,7 +127,7 @@ class Recipe:
         return "".join(lines)
 
 
-COMPUTED = ("micro_batch", "checkpointing", "compile", "workers", "tensorboard")
+COMPUTED = ("micro_batch", "checkpointing", "compile", "workers", "tensorboard", "deterministic")
 """The settings that say how a training is computed."""
 
 

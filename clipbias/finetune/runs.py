@@ -28,6 +28,7 @@ from clipbias.finetune.validation import hold_out, validation_recall
 from clipbias.models.build import VOCABULARY
 from clipbias.models.clip_encoder import ClipEncoder
 from clipbias.models.encoder import Encoder
+from clipbias.models.loading import choose_device
 from clipbias.models.nano import NANO_2_SHAPE, NANO_SHAPE, nano_clip
 from clipbias.models.preprocessing import clip_preprocessing
 from clipbias.models.tokenizer import ClipTokens, Tokens, clip_token_lists
@@ -88,7 +89,12 @@ def kept_by_decay(recipe: Recipe, steps: int) -> float:
 
 
 def pretrain_nano(
-    recipe: Recipe, out: Path, resume: bool = False, progress: Progress | None = None, data: str = "scenes"
+    recipe: Recipe,
+    out: Path,
+    resume: bool = False,
+    progress: Progress | None = None,
+    data: str = "scenes",
+    device: str = "cpu",
 ) -> TrainModel:
     """Train a nano CLIP from scratch on the web-like captions of the built-in scenes.
 
@@ -98,6 +104,7 @@ def pretrain_nano(
         resume: continue an interrupted run.
         progress: called after each step.
         data: "scenes" or "scenes-2".
+        device: as `clipbias.load_model` takes it; the first weights are the same on all.
     """
     from clipbias.data.loading import load_dataset
     from clipbias.scenes import sample_scene, v2, web_caption
@@ -119,6 +126,7 @@ def pretrain_nano(
         unseen = torch.ones(VOCABULARY, dtype=torch.bool)
         unseen[sorted(scene_tokens(data))] = False
         clip.text.token_embedding.weight[unseen] = 0
+    clip.to(choose_device(device))
     with compact_tokens(clip, scene_tokens(data), 1.0):
         model = TrainModel(clip, None, maker.tokenize)
         train(

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from clipbias.ahead import prefetched
+from clipbias.ahead import cores, prefetched
 from clipbias.errors import UserError
 from clipbias.finetune.batches import Batch, BatchMaker, batch_indices
 from clipbias.finetune.folder import RunFolder
-from clipbias.finetune.loop import TrainingState, start_state, train_step
+from clipbias.finetune.loop import TrainingState, deterministic, start_state, train_step
 from clipbias.finetune.model import TrainModel
 from clipbias.finetune.processes import at_any, share_of_batch
 from clipbias.finetune.recipe import Recipe
@@ -70,7 +70,7 @@ def train(
     state = start_state(model, recipe)
     folder.continued(state, resume)
     batches = _batches(maker, recipe, share, state.step, steps, pin=model.device.type == "cuda")
-    with folder.recording(state.step) as record, StopRequest() as stop:
+    with folder.recording(state.step) as record, StopRequest() as stop, deterministic(recipe.deterministic):
         for batch in batches:
             step = state.step
             values = _measured_step(state, batch, recipe, steps, folder)
@@ -98,7 +98,9 @@ def _batches(maker: BatchMaker, recipe: Recipe, share: slice, start: int, steps:
         batch = maker.batch(indices[share].tolist(), epoch)
         return batch.pinned() if pin else batch
 
-    return prefetched(make, steps - start, ahead=2 * recipe.workers, workers=recipe.workers)
+    workers = recipe.workers or cores()
+    # A thread makes a whole batch: what waits, beside the batches in the making, is what memory is for.
+    return prefetched(make, steps - start, ahead=workers + 2, workers=workers)
 
 
 def _measured_step(

@@ -27,9 +27,9 @@ def rows_from_queries(
         cut: condition -> share of captions cut at the context, mean tokens cut.
         seed: of the sign flips.
     """
-    parts = {key: part for key, part in queries.groupby(["condition", "direction"], sort=False)}
+    parts = _parts(queries)
     draws: dict[str, list[str]] = {}
-    for name in dict.fromkeys(queries["condition"]):
+    for name in dict.fromkeys(name for name, _ in parts):
         draws.setdefault(condition_of(name), []).append(name)
     swept = {c.name: c.x for c in probe.conditions}
     rows: list[Row] = []
@@ -60,6 +60,28 @@ def rows_from_queries(
                     against = None if name == probe.baseline else base.values
                     rows += _rows(shared, scope, chosen, measured, against, part[0]["cluster"].to_numpy(), seed)
     return _corrected(rows)
+
+
+def _parts(queries: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """The table by condition and direction, in order of appearance; views of it where each is one stretch of rows."""
+    (condition, names), (direction, ways) = (pd.factorize(queries[name]) for name in ("condition", "direction"))
+    codes = condition.astype(np.int32) * len(ways) + direction.astype(np.int32)
+    starts = [0, *(np.flatnonzero(codes[1:] != codes[:-1]) + 1).tolist()] if len(codes) else []
+    first = [int(codes[start]) for start in starts]
+    if len(set(first)) < len(first):  # scattered: only a copy puts them together
+        return _parts(queries.iloc[np.argsort(_first_seen(codes)[codes], kind="stable")])
+    stops = [*starts[1:], len(codes)]
+    return {
+        (str(names[code // len(ways)]), str(ways[code % len(ways)])): queries.iloc[start:stop]
+        for code, start, stop in zip(first, starts, stops, strict=True)
+    }
+
+
+def _first_seen(codes: np.ndarray) -> np.ndarray:
+    """Code -> the row at which it comes first."""
+    out = np.full(int(codes.max()) + 1, len(codes))
+    np.minimum.at(out, codes, np.arange(len(codes)))
+    return out
 
 
 @dataclass(frozen=True)

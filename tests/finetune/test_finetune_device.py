@@ -13,6 +13,7 @@ from clipbias.finetune.loop import start_state, train_step
 from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.recipes import PRETRAIN_NANO, RECIPES
+from clipbias.finetune.runs import compact_tokens, scene_tokens
 from clipbias.finetune.validation import validation_recall
 
 QUICK = {
@@ -56,6 +57,19 @@ def test_a_step_waits_once_and_computes_the_same(name: str, changes: dict[str, o
     assert found == pytest.approx(wanted, abs=1e-4)
     for key, value in there.named_parameters():
         torch.testing.assert_close(trained[key], value.detach(), atol=2e-5, rtol=1e-3)
+
+
+def test_a_compact_token_table_lies_on_the_device() -> None:
+    recipe = RECIPES["debias"].override(**QUICK)
+    with fake_device() as waits:
+        model, maker = start(recipe)
+        model = model.to(DEVICE)
+        with compact_tokens(model.clip, scene_tokens(), 1.0):
+            state = start_state(model, recipe)
+            batch = maker.batch(range(8), 0)
+            waits.clear()
+            train_step(state, batch.to(DEVICE), recipe, 3)
+            assert waits == per_step(recipe)
 
 
 def test_short_captions_alone_wait_once() -> None:

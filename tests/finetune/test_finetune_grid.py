@@ -7,15 +7,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from tests_support import make_row, make_run
 
 from clipbias.data.loading import load_dataset
 from clipbias.finetune.ablation import BASE, GRID, STEPS, Grid, paired, summary, wide
+from clipbias.finetune.grids import AskedGrid, run_seeds
 from clipbias.finetune.measures import MEASURES, SHORT_SPLIT, answered, finished, value
 from clipbias.finetune.recipes import recipe_called
 from clipbias.probe.measure import no_queries
 from clipbias.results.folder import run_folder, write_run
 from clipbias.results.record import QUERY_COLUMNS
+from clipbias.scenes import long_caption, render, sample_scene
 
 QUERIES = 30
 
@@ -121,6 +124,39 @@ def test_measures_that_the_data_cannot_answer_are_left_out(tmp_path):
     assert answered(runs) == MEASURES
     left = answered({key: one for key, one in runs.items() if key[0] not in ("needle", "first-only")})
     assert {m.title for m in MEASURES} - {m.title for m in left} == {"needle, half-depth", "short captions, T2I R@1"}
+
+
+@pytest.fixture
+def few(tmp_path):
+    """Twelve scenes as files."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for i in range(12):
+        render(sample_scene("test", i)).save(folder / f"{i:02}.png")
+        (folder / f"{i:02}.txt").write_text(" ".join(s.text for s in long_caption(sample_scene("test", i))))
+    return folder
+
+
+def test_seeds_in_processes_of_their_own_give_the_bytes_of_one_after_another(tmp_path, few):
+    quick = {"steps": 2, "batch_size": 4, "validation": 0, "workers": 1, "pca_dim": 2}
+    recipes = {name: recipe_called(name).override(**quick) for name in ("longclip", "debias")}
+    threads, tables, seen = torch.get_num_threads(), [], []
+    torch.set_num_threads(1)
+    try:
+        for count in (1, 2):
+            out = tmp_path / str(count)
+            asked = AskedGrid(out, recipes, (0, 1), "nano-longclip", None, str(few), None, str(few), device="cpu")
+            tables.append(run_seeds(asked, count, lambda name: lambda *_: None, lambda n, of: seen.append((n, of))))
+    finally:
+        torch.set_num_threads(threads)
+    assert seen == [(1, 2), (2, 2)]
+    pd.testing.assert_frame_equal(tables[0], tables[1], check_exact=True)
+    assert len(tables[0]) == 6 and tables[0]["seed"].tolist() == [0] * 3 + [1] * 3
+    for name in ("longclip-0", "debias-1"):
+        one, two = (torch.load(tmp_path / k / name / "state.pt", weights_only=True)["model"] for k in ("1", "2"))
+        assert all(torch.equal(one[key], two[key]) for key in one)
+        (mine,), (theirs,) = (list((tmp_path / k / name / "probes").rglob("padding/rows.jsonl")) for k in ("1", "2"))
+        assert mine.read_bytes() == theirs.read_bytes()
 
 
 def test_the_summary_is_mean_and_sample_deviation():

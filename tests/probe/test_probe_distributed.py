@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,20 @@ def test_three_processes_give_the_ranks_of_one(data, tmp_path):
     for mine, theirs in zip(one, three, strict=True):
         assert mine.run.probe == theirs.run.probe and mine.queries["better"].equals(theirs.queries["better"])
         np.testing.assert_allclose(mine.queries["cosine"], theirs.queries["cosine"], atol=1e-6)
+
+
+def test_the_torchrun_command_of_the_docs_runs(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "scale.md").read_text("utf-8")
+    (line,) = [line.strip() for line in text.splitlines() if line.startswith("    torchrun --standalone")]
+    launcher, *command = shlex.split(line)
+    assert launcher == "torchrun" and "--nproc-per-node=2" in command and command[-2:] == ["--out", "results"]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *command[:-1], str(tmp_path)],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    (run,) = load_runs([tmp_path])
+    assert set(run.queries["query"]) == set(range(40))
 
 
 def test_a_bad_image_ends_all_processes_with_one_line(data, tmp_path):

@@ -77,13 +77,15 @@ def _rows_and_queries(session: Session, probe: Probe, measured: list[Measured]) 
     owner, images = session.dataset.caption_image, len(session.dataset.image_names)
     context = session.encoder.context_length
     baseline = next(m for m in measured if m.condition.name == probe.baseline)
+    # Names repeat a million times: a number a row.
+    names, ways = pd.Index([m.name for m in measured]), pd.Index(DIRECTIONS)
     tables: list[pd.DataFrame] = []
     for direction in DIRECTIONS:
         for one in measured:
             affected = np.array([a != b for a, b in zip(one.texts, baseline.texts, strict=True)])
             table = query_table(one.rankings[direction], session.clusters(direction)).assign(
-                condition=one.name,
-                direction=direction,
+                condition=repeated(names, one.name, session.clusters(direction)),
+                direction=repeated(ways, direction, session.clusters(direction)),
                 eligible=_query_mask(one.eligible, owner, images, direction),
                 affected=_query_mask(affected, owner, images, direction),
             )
@@ -95,6 +97,11 @@ def _rows_and_queries(session: Session, probe: Probe, measured: list[Measured]) 
         lengths.setdefault(one.condition.name, []).append(one.lengths)
     cut = {name: _cut(np.concatenate(draws), context) for name, draws in lengths.items()}
     return rows_from_queries(probe, queries, cut, session.seed), queries
+
+
+def repeated(names: pd.Index, name: str, rows: np.ndarray) -> pd.Categorical:
+    """One name for every row."""
+    return pd.Categorical.from_codes(np.full(len(rows), names.get_loc(name), dtype=np.int16), names)
 
 
 def _cut(lengths: np.ndarray, context: int) -> tuple[float, float]:

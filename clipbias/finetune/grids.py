@@ -1,0 +1,124 @@
+"""An ablation as it is asked for, and its seeds in processes of their own: small models leave a GPU idle."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from clipbias.data.dataset import RetrievalDataset
+from clipbias.data.loading import DATASETS, load_dataset
+from clipbias.data.user import is_user_data
+from clipbias.finetune.ablation import Grid, run_grid
+from clipbias.finetune.measures import SHORT_SPLIT
+from clipbias.finetune.pixels import training_pixels
+from clipbias.finetune.recipe import Recipe
+from clipbias.finetune.recipes import PRETRAIN_NANO
+from clipbias.finetune.runs import BUILT_IN
+from clipbias.finetune.train import Progress
+
+Label = Callable[[str], Progress]
+"""A run's name -> the progress callback of its training."""
+
+
+@dataclass(frozen=True)
+class AskedGrid:
+    """What `clipbias finetune ablation` takes: names and settings, which other processes can be given as they are.
+
+    Attributes:
+        out, recipes, seeds, base, weights, base_recipe, device: as `Grid` has them.
+        data, root: the training data; ``test``, ``test_root``: the data the probes run on.
+    """
+
+    out: Path
+    recipes: Mapping[str, Recipe]
+    seeds: Sequence[int]
+    base: str = ""
+    weights: Path | None = None
+    data: str = "scenes"
+    root: Path | None = None
+    test: str = "scenes"
+    test_root: Path | None = None
+    base_recipe: Recipe = PRETRAIN_NANO
+    device: str = "auto"
+
+    def grid(self) -> Grid:
+        """The grid with its data sets opened."""
+        return Grid(
+            self.out,
+            self.recipes,
+            self.seeds,
+            self.base,
+            self.weights,
+            _held(self.data, self.root, "train"),
+            _held(self.test, self.test_root, None),
+            base_recipe=self.base_recipe,
+            short=training_pixels(load_dataset(self.test, split=SHORT_SPLIT)) if self.test == "scenes-2" else None,
+            device=self.device,
+        )
+
+
+def _held(name: str, root: Path | None, split: str | None) -> RetrievalDataset:
+    """A data set, of one's own all of it; pictures that are made are made once."""
+    split = None if name not in DATASETS and is_user_data(name) else split
+    dataset = load_dataset(name, root=root, split=split)
+    return training_pixels(dataset) if name in BUILT_IN else dataset
+
+
+def run_seeds(
+    asked: AskedGrid, parallel: int, progress: Label, done: Callable[[int, int], None] = lambda seeds, total: None
+) -> pd.DataFrame:
+    """`run_grid` with ``parallel`` seeds at a time, each in a process of its own on the same device.
+
+    A seed's runs depend on nothing of the others', so the table is that of one after another. On a CPU the processes
+    share its cores; sums over other numbers of threads can differ in rounding.
+
+    Args:
+        asked: the grid.
+        parallel: processes; 1: this one.
+        progress: of one process, as `run_grid` takes it.
+        done: of several, called with the finished seeds and their number.
+    """
+    count = min(parallel, len(asked.seeds))
+    if count <= 1:
+        return run_grid(asked.grid(), progress)
+    # Spawned: a process that was forked cannot use CUDA.
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, torch.get_num_threads() // count)
+    tables: dict[int, pd.DataFrame] = {}
+    with ProcessPoolExecutor(count, context, _begin, (threads,)) as pool:
+        running = {pool.submit(_one_seed, replace(asked, seeds=(seed,))): seed for seed in asked.seeds}
+        try:
+            for future in as_completed(running):
+                tables[running[future]] = future.result()
+                done(len(tables), len(asked.seeds))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return pd.concat([tables[seed] for seed in asked.seeds], ignore_index=True)
+
+
+def _begin(threads: int) -> None:
+    """What a process does first: takes its share of the cores, and sees to it that it ends with its parent."""
+    torch.set_num_threads(threads)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)  # a training saves its state first
+
+    threading.Thread(target=end, daemon=True).start()
+
+
+def _one_seed(asked: AskedGrid) -> pd.DataFrame:
+    return run_grid(asked.grid(), lambda name: lambda step, steps, values: None)
