@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from clipbias.probe.ranking import CREDITS, DIRECTIONS, Ranking, decided_by_ties, per_query_metrics
+from clipbias.probe.counting import DIRECTIONS
+from clipbias.probe.ranking import CREDITS, Ranking, decided_by_ties, per_query_metrics
 from clipbias.probe.spec import Probe
 from clipbias.results.record import Row, condition_of
 from clipbias.stats.clusters import numbered

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from clipbias.errors import NotApplicable
-from clipbias.probe.ranking import DIRECTIONS, Ranking
+from clipbias.probe.counting import DIRECTIONS
+from clipbias.probe.ranking import Ranking
 from clipbias.probe.rows import rows_from_queries
 from clipbias.probe.session import Session, TextKey
 from clipbias.probe.spec import Condition, Probe

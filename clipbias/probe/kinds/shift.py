@@ -14,8 +14,8 @@ import pandas as pd
 from scipy.optimize import isotonic_regression
 
 from clipbias.errors import NotApplicable
+from clipbias.probe.counting import DIRECTIONS
 from clipbias.probe.measure import mean_rows, no_queries
-from clipbias.probe.ranking import DIRECTIONS
 from clipbias.probe.session import Session, TextKey
 from clipbias.probe.spec import Probe
 from clipbias.results.record import Row
