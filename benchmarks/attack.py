@@ -253,7 +253,7 @@ def outcome(case: Case, place: Path) -> tuple[str, str]:
         return "writes elsewhere", str(others)
     if code < 0:
         return "killed", said
-    if code not in (0, 1, 2) or "unexpected" in said or "Traceback" in said:
+    if code not in (0, 1, 2) or "clipbias: unexpected" in said or "Traceback" in said:
         return "unexpected", said
     if used.ru_utime + used.ru_stime > SECONDS:
         return "slow", said

@@ -145,7 +145,10 @@ def write_pack(
     )
     with folder_lock(folder):
         pack = _resumed(folder, wanted)
-        return pack if pack.finished else _finished(dataset, folder, pixels, pack, workers, progress)
+        try:
+            return pack if pack.finished else _finished(dataset, folder, pixels, pack, workers, progress)
+        except OSError as error:
+            raise UserError(f"cannot write {folder}: {error.strerror or error}; what was packed is kept") from error
 
 
 def _finished(
@@ -157,9 +160,11 @@ def _finished(
     progress: Callable[[str, int, int], None] | None,
 ) -> Pack:
     """See `write_pack`."""
-    height, width = pack.height, pack.width
-    _require_space(folder, needed(dataset, height, width) - len(pack.chunks) * CHUNK * (pack.size + KEY))
+    _require_space(folder, needed(dataset, pack.height, pack.width) - len(pack.chunks) * CHUNK * (pack.size + KEY))
     start = len(pack.chunks) * CHUNK
+    if not pack.chunks:
+        # First, so that what a killed run leaves is known for a pack.
+        write_text(folder / _RECORD, json.dumps(asdict(pack), indent=1) + "\n")
     made = prefetched(_maker(dataset, pixels, pack, start), pack.images - start, ahead=CHUNK, workers=workers)
     with _appending(folder / "pixels", start * pack.size) as images, _appending(folder / "keys", start * KEY) as keys:
         for first in range(start, pack.images, CHUNK):

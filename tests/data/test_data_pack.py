@@ -87,6 +87,35 @@ def test_an_interrupted_pack_resumes_to_the_same_bytes(files: RetrievalDataset, 
     assert whole.image_names == files.image_names
 
 
+def test_a_pack_killed_in_its_first_chunk_is_finished_by_the_next(files: RetrievalDataset, tmp_path: Path) -> None:
+    rule, made = RULES[0], []
+
+    def killed(image: Image.Image) -> np.ndarray:
+        made.append(image)
+        if len(made) > 9:
+            raise KeyboardInterrupt
+        return rule.resized(image)
+
+    with pytest.raises(KeyboardInterrupt):
+        write_pack(files, tmp_path / "cut", rule.geometry(), killed, *rule.size, workers=1)
+    assert (tmp_path / "cut" / "pixels").exists()
+    for name in ("cut", "whole"):
+        pack(files, tmp_path / name, rule)
+    for name in ("pixels", "keys", "pack.json"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_full_disk_is_one_line_and_the_pack_goes_on_later(
+    files: RetrievalDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = RULES[0]
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(UserError, match="No space left on device"):
+            pack(files, tmp_path, rule)
+    assert pack(files, tmp_path, rule).load_image(0).size == rule.size[::-1]
+
+
 def test_a_pack_of_something_else_is_refused(files: RetrievalDataset, tmp_path: Path) -> None:
     packed = pack(files, tmp_path, RULES[0])
     with pytest.raises(UserError, match="resized by"):
