@@ -94,12 +94,17 @@ def register(app: typer.Typer) -> None:
             lenient="all" in probed,
             go_on=go_on,
         )
-        if not output.machine:
-            _announce(sweep, guessed=data is None and data_list is None)
-        elif dry_run:
-            _plan(sweep, output)
-        if not dry_run:
-            _run(sweep, output)
+        _do(sweep, output, dry_run, guessed=data is None and data_list is None)
+
+
+def _do(sweep: Sweep, output: Output, dry_run: bool, guessed: bool) -> None:
+    """Say what will be run, and run it unless only that was asked."""
+    if not output.machine:
+        _announce(sweep, guessed=guessed)
+    elif dry_run:
+        _plan(sweep, output)
+    if not dry_run:
+        _run(sweep, output)
 
 
 def _with_lines(given: list[str] | None, path: Path | None) -> list[str]:
