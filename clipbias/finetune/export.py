@@ -198,8 +198,10 @@ def export_run(
         # Readers of the other layouts would build OpenAI's ViT with QuickGELU and a causal text tower.
         with torch.no_grad():
             model.clip.text.positional_embedding.copy_(model.positions())
-        write = write_hub_folder if isinstance(base, HubClip) else write_openclip
-        path = write(model.clip, folder / "model", base)
+        if isinstance(base, HubClip):
+            path = write_hub_folder(model.clip, folder / "model", base)
+        else:
+            path = write_openclip(model.clip, folder / "model", base)
         write_text(path / "README.md", card)
         return path
     path = folder / "model.pt"

@@ -99,7 +99,7 @@ def load_sentence(
     encoder = WrappedEncoder(_SentenceModel(model, prompt, image_prompt), name, device, precision)
     encoder.family = "sentence-transformers"
     given = {"prompt": prompt, "image_prompt": image_prompt, "revision": commit, "remote_code": "true"}
-    encoder.options = {key: value for key, value in given.items() if value}
+    encoder.options = {key: str(value) for key, value in given.items() if value}
     return encoder
 
 

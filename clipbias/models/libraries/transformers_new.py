@@ -23,6 +23,7 @@ def clip_parts(module: CustomTextCLIP, source: ClipEncoder) -> tuple[dict[str, A
     """
     import transformers
 
+    library: Any = transformers
     if not reads_clip_tokens(source):
         raise UserError(f"{source.name} has no CLIP tokenizer, as transformers' CLIPModel has; export it as openclip")
     shape, blocks = shape_of(module.state_dict()), module.text.transformer.resblocks
@@ -39,14 +40,14 @@ def clip_parts(module: CustomTextCLIP, source: ClipEncoder) -> tuple[dict[str, A
         "num_hidden_layers": shape.vision_layers, "num_attention_heads": shape.vision_width // HEAD_WIDTH,
         "image_size": shape.image_size, "patch_size": shape.patch_size,
     }  # fmt: skip
-    config = transformers.CLIPConfig(
+    config = library.CLIPConfig(
         text_config=text | act, vision_config=vision | act, projection_dim=shape.embed_dim
     ).to_dict()
     vocabulary, merges = clip_vocabulary()
     tokenizer: Any = transformers.CLIPTokenizer
     rule, side = source.transform, {"height": shape.image_size, "width": shape.image_size}
     square = rule.resize == "squash"
-    processor = transformers.CLIPImageProcessor(
+    processor = library.CLIPImageProcessor(
         size=side if square else {"shortest_edge": shape.image_size}, crop_size=side, do_center_crop=not square,
         image_mean=list(rule.mean), image_std=list(rule.std),
     )  # fmt: skip
