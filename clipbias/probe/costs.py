@@ -80,13 +80,16 @@ def drawn(probe: Probe, captions: str = "long") -> list[tuple[Condition, int]]:
 
 
 def kind_texts(probe: Probe, sentences: int) -> Texts | None:
-    """What a probe of a kind of its own asks of a caption of so many sentences; None where the kind states nothing."""
+    """What a probe of a kind of its own asks of a caption of so many sentences; None where nothing can be stated."""
     kind = _KINDS.get(probe.kind)
     if kind is None:
         return None
     known = dict(probe.settings)
-    limit = None if kind.limit is None else int(str(known.get(*kind.limit)))
-    return Texts(kind.texts(known, sentences), limit)
+    try:
+        limit = None if kind.limit is None else int(str(known.get(*kind.limit)))
+        return Texts(kind.texts(known, sentences), limit)
+    except (TypeError, ValueError):  # settings of a wrong type: the kind says so in words when it runs
+        return None
 
 
 def passes_on_its_own(probe: Probe) -> bool:

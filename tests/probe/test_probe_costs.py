@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clipbias.errors import UserError
 from clipbias.probe import costs, rigged
 from clipbias.probe import kinds as probe_kinds
 from clipbias.probe.plan import cost
@@ -78,3 +79,15 @@ def test_a_probe_of_a_kind_is_fifteen_lines_and_a_kind_a_hundred_and_fifty():
             assert len(probe.text.splitlines()) <= 15, path.name
     for path in Path(probe_kinds.__file__).parent.glob("*.py"):
         assert len(path.read_text("utf-8").splitlines()) <= 150, path.name
+
+
+@pytest.mark.parametrize("value", ['"2"', "[2]", '"many"'])
+def test_settings_of_a_wrong_type_have_no_cost_and_are_refused_by_the_kind(value, tmp_path):
+    spec = tmp_path / "odd.toml"
+    spec.write_text(
+        f'name = "odd"\ntitle = "t"\nquestion = "q"\nkind = "shapley"\n[settings]\norders = {value}\ncaptions = 2\n'
+    )
+    (probe,) = find_probes(str(spec))
+    assert costs.kind_texts(probe, 7) is None and costs.stated([probe]) == "not stated"
+    with pytest.raises(UserError, match=r"settings\.orders"):
+        probe.settings_like(captions=100, orders=16)
