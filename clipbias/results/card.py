@@ -39,13 +39,18 @@ SCALARS = {
 
 
 class Scalar(NamedTuple):
-    """A number of the card with its interval; ``trend``, ``p``: z and p of the trend test that goes with it, if any."""
+    """A number of the card with its interval.
+
+    ``trend``, ``p``: z and p of the trend test that goes with it, if any. ``open``: the value stands at the end of
+    what was measured, and means that or more.
+    """
 
     value: float
     low: float
     high: float
     trend: float | None = None
     p: float | None = None
+    open: bool = False
 
 
 def _credits(queries: pd.DataFrame, conditions: Sequence[str], chosen: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +109,9 @@ def _scalar(name: str, one: Finished) -> Scalar | None:
     if name == "swap drop":
         return _row(one.rows, "recall@1", "swap-1-4", "delta", 100.0)
     if name == "needle half-depth":
-        return _row(one.rows, "needle_half_depth", "fillers-0")
+        found = _row(one.rows, "needle_half_depth", "fillers-0")
+        places = [row.x for row in one.rows if row.metric == "needle_accuracy" and row.x is not None]
+        return found and found._replace(open=found.value >= max(places, default=np.inf))
     return _row(one.rows, "first_sentence_concentration", "all")
 
 
@@ -112,7 +119,8 @@ def cards(runs: Sequence[Finished]) -> pd.DataFrame:
     """The scalars of every model and data set, as far as their probes were run.
 
     Returns:
-        Columns data, model, scalar, value, low, high; trend and p (z and p of Page's test, for the padding change).
+        Columns data, model, scalar, value, low, high; trend and p (z and p of Page's test, for the padding change);
+        open (the value means that or more).
 
     Raises:
         UserError: damaged results.
@@ -122,7 +130,7 @@ def cards(runs: Sequence[Finished]) -> pd.DataFrame:
         for name, probe in SCALARS.items():
             if one.run.probe == probe and (found := _scalar(name, one)) is not None:
                 out.append([one.run.data, one.run.model, name, *found])
-    table = pd.DataFrame(out, columns=["data", "model", "scalar", "value", "low", "high", "trend", "p"])
+    table = pd.DataFrame(out, columns=["data", "model", "scalar", "value", "low", "high", "trend", "p", "open"])
     place = table["scalar"].map(list(SCALARS).index)
     return (
         table.assign(_place=place)
@@ -137,10 +145,10 @@ def wide_cards(table: pd.DataFrame) -> pd.DataFrame:
     if table.empty:
         return pd.DataFrame(columns=["data", "model", *SCALARS])
     cells = []
-    for value, low, high, z, p in table[["value", "low", "high", "trend", "p"]].astype(float).to_numpy():
+    for value, low, high, z, p, more in table[["value", "low", "high", "trend", "p", "open"]].astype(float).to_numpy():
         trend = (
             "" if np.isnan(p) else f"; {'rising' if z > 0 else 'falling'}, p {'<0.001' if p < 0.001 else f'{p:.3f}'}"
         )
-        cells.append(f"{value:.1f} ({low:.1f} to {high:.1f}{trend})")
+        cells.append(f"{value:.1f}{' or more' if more else ''} ({low:.1f} to {high:.1f}{trend})")
     wide = table.assign(text=cells).pivot(index=["data", "model"], columns="scalar", values="text")
     return wide.reindex(columns=list(SCALARS)).astype(object).fillna("").reset_index().rename_axis(columns=None)

@@ -61,6 +61,16 @@ def test_the_scalars_are_their_definitions(tmp_path):
     assert wide_cards(cards(load_runs([tmp_path]))).loc[0, "swap drop"] == "-25.0 (-30.0 to -20.0)"
 
 
+@pytest.mark.parametrize(("depth", "text"), [(8.0, "8.0 or more (3.0 to 8.0)"), (7.9, "7.9 (3.0 to 8.0)")])
+def test_a_half_depth_at_the_last_place_means_that_or_more(tmp_path, depth, text):
+    plain = {"condition": "fillers-0", "direction": ""}
+    write(tmp_path, "needle", {}, [
+        *(make_row(metric="needle_accuracy", x=float(k), **plain) for k in range(1, 9)),
+        make_row(metric="needle_half_depth", x=None, value=depth, low=3.0, high=8.0, **plain),
+    ])  # fmt: skip
+    assert wide_cards(cards(load_runs([tmp_path]))).loc[0, "needle half-depth"] == text
+
+
 def test_a_model_that_finds_nothing_has_no_reliance(tmp_path):
     nothing = np.zeros(9, dtype=bool)
     write(tmp_path, "drop-first", {"full": nothing, "drop-first": nothing}, [make_row(probe="drop-first")])

@@ -78,7 +78,8 @@ COLUMNS = (
            "points", "recall@1", "pad-5", delta=True),
     Column("focus", "Attention", "Concentration", "attention on the first sentence over its share of tokens; 1 is even",
            "attention", "low", "", scalar="attention concentration"),
-    Column("needle", "Attention", "Half-depth", "sentence where a wrong fact is noticed half as well as in the first",
+    Column("needle", "Attention", "Half-depth",
+           "sentence where a wrong fact is noticed half as well as in the first; at the last one asked: there or later",
            "needle", "high", "", scalar="needle half-depth"),
 )  # fmt: skip
 GROUPS = tuple(dict.fromkeys(column.group for column in COLUMNS))
