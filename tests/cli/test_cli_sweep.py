@@ -115,7 +115,7 @@ def test_names_are_completed():
     from clipbias.cli import complete
 
     assert [name for name, _ in complete.probes("drop")] == ["drop-first"]
-    assert "nano-debias" in complete.models("nano") and complete.datasets("sce") == ["scenes"]
+    assert "nano-debias" in complete.models("nano") and complete.datasets("sce") == ["scenes", "scenes-2"]
 
 
 def test_help_is_without_environment_variables():
