@@ -244,12 +244,13 @@ def test_a_loaded_model_is_trained_whole(tmp_path):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_is_read_back_with_the_same_features(tmp_path, layout):
     encoder = clipbias.load_model("nano-debias")
-    out = tmp_path / {"longclip": "m.pt", "safetensors": "m.safetensors", "openclip": "folder"}[layout]
+    out = tmp_path / {"longclip": "m.pt", "safetensors": "m.safetensors"}.get(layout, "folder")
     path = write_layout(encoder, layout, out)
     again = clipbias.load_model(str(path))
     texts = ["A large red circle. " * n for n in (1, 3, 40)]
     images = [load_dataset("scenes").load_image(i) for i in range(3)]
-    assert torch.equal(again.encode_texts(texts), encoder.encode_texts(texts))
+    same = {"atol": 1e-6 if layout == "transformers" else 0, "rtol": 0}  # another library's sums
+    torch.testing.assert_close(again.encode_texts(texts), encoder.encode_texts(texts), **same)
     torch.testing.assert_close(again.encode_images(images), encoder.encode_images(images), atol=1e-6, rtol=0)
     if layout == "openclip":
         import open_clip
