@@ -152,17 +152,40 @@ def card(results: Results | str | Path = "results") -> pd.DataFrame:
     return cards(results if isinstance(results, Results) else load_results(results))
 
 
-def report(results: Results | str | Path = "results", out: str | Path = "figures") -> Path:
+def report(
+    results: Results | str | Path = "results",
+    out: str | Path = "figures",
+    *,
+    order: Sequence[str] = (),
+    examples: int = 8,
+    style: str = "paper",
+    width: str = "column",
+    titles: bool = True,
+    dark: bool = False,
+    site: bool = False,
+) -> Path:
     """Write figures, leaderboard and page, as `clipbias report`; the page's path.
 
+    Args:
+        results: runs, or their folder.
+        out: where everything is written.
+        order: models to show first.
+        examples: captions per probe in the page's browser.
+        style: of the static figures, "paper" or "talk".
+        width: of figures of one panel, "column" or "page".
+        titles: above the static figures.
+        dark: each static figure also on a dark ground.
+        site: a front page, a page per model and per data set, figures in a folder of their own.
+
     Raises:
-        UserError: no results, damaged ones, or a folder that cannot be written.
+        UserError: no results, damaged ones, a folder that cannot be written, or an unknown style or width.
     """
     from clipbias.report.build import build_report
+    from clipbias.report.style import Look
 
     with TemporaryDirectory(prefix="clipbias-") as folder:
         found = results.save(folder) if isinstance(results, Results) else Path(results)
-        build_report([found], Path(out))
+        build_report([found], Path(out), order, examples, Look(style, width, titles), dark, site)
     return Path(out) / "index.html"
 
 

@@ -32,13 +32,9 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Write figures, leaderboard and index.html from all results."""
         from clipbias.cli.console import note, printed
-        from clipbias.errors import UserError
         from clipbias.report.build import build_report
         from clipbias.report.style import Look
 
-        for name, value, known in (("style", style, ("paper", "talk")), ("width", width, ("column", "page"))):
-            if value not in known:
-                raise UserError(f"--{name} {value}: choose {' or '.join(known)}")
         look = Look(style, width, titles)
         out = out if site is None else site
         drawn = build_report(results or [Path("results")], out, order or [], examples, look, dark, site is not None)

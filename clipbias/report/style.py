@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from clipbias.errors import UserError
 from clipbias.files import atomic_path
 from clipbias.names import for_figure
 
@@ -39,6 +40,11 @@ class Look:
     width: str = "column"
     titles: bool = True
     dark: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("style", self.style, ("paper", "talk")), ("width", self.width, ("column", "page"))):
+            if value not in known:
+                raise UserError(f"{name} {value!r}: choose {' or '.join(known)}")
 
     @property
     def size(self) -> int:

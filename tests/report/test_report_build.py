@@ -235,3 +235,16 @@ def test_figures_follow_the_look_that_is_asked_for(tmp_path):
     dark = (tmp_path / "titled" / "docci-drops-dark.svg").read_text()
     assert "#0d1117" in dark and "#0d1117" not in texts["titled"]
     assert not list((tmp_path / "plain").glob("*-dark*"))
+
+
+def test_the_python_function_takes_what_the_command_takes(tmp_path):
+    import clipbias
+
+    write_models(tmp_path / "results", "a")
+    page = clipbias.report(tmp_path / "results", tmp_path / "out", style="talk", dark=True, titles=False, order=["a"])
+    made = {path.name for path in page.parent.iterdir()}
+    assert page.name == "index.html" and any(name.endswith("-dark.png") for name in made)
+    site = clipbias.report(tmp_path / "results", tmp_path / "site", site=True)
+    assert (site.parent / "models").is_dir() and (site.parent / "figures" / "leaderboard.csv").is_file()
+    with pytest.raises(UserError, match="width 'poster': choose column or page"):
+        clipbias.report(tmp_path / "results", tmp_path / "out", width="poster")
