@@ -73,7 +73,7 @@ def leaderboard(
                 found[name] = tuple(numbers)
         for measure in MEASURES:
             for suffix, number in zip(("", " low", " high"), found.get(measure.name, (None,) * 3), strict=True):
-                line[measure.name + suffix] = None if number is None or pd.isna(number) else round(float(number), 2)
+                line[measure.name + suffix] = None if number is None or pd.isna(number) else round(float(number), 4)
         out.append(line | {"protocol": protocol})
     numbers = [measure.name + suffix for measure in MEASURES for suffix in ("", " low", " high")]
     table = pd.DataFrame(out, columns=["data", "rank", "model", "context", *numbers, "protocol"])
