@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +69,9 @@ def out_of_reach(patience: float = _PATIENCE) -> str:
 
 def _cache_of(repository: str) -> Path:
     """Where the hub's client keeps what it has of a repository; asked without importing it."""
+    client = sys.modules.get("huggingface_hub.constants")
+    if client is not None:
+        return Path(client.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
     return cache / f"models--{repository.replace('/', '--')}"

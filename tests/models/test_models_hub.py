@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -22,6 +24,8 @@ def alone(monkeypatch, tmp_path):
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        # What the client read when it was imported, in this process maybe long ago.
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
         yield taken
 
 
@@ -80,3 +84,16 @@ def test_what_the_cache_has_is_found_as_the_hubs_client_finds_it(alone, tmp_path
     assert cached_file("owner/name", "other.pt") is None and cached_file("owner/other", "model.pt") is None
     require_repository("owner/name")
     require_model("hf:owner/name")
+
+
+def test_the_cache_is_where_the_client_says_or_would_say(tmp_path):
+    code = "from clipbias.models.hub import _cache_of; print(_cache_of('a/b'))"
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment.pop("HF_HUB_CACHE", None)
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", first + code], env=environment, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for first in ("", "import huggingface_hub.constants; ")
+    }
+    assert said == {str(tmp_path / "hub" / "models--a--b")}
