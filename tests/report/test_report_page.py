@@ -212,7 +212,7 @@ def captions(tmp_path_factory):
     )
     changes = [(0, 1, 0.1), (2, 5, 4.0), (5, 6, 0.0), (7, 8, -2.0)]
     heat = Heat("d", 0, f"A cat. {HOSTILE}", 6, picture, {"a": changes, "bb": changes[:2]})
-    material = gather(load_runs([root / "results"]), [], root / "out", (), 0, [PAPER])
+    material = gather(load_runs([root / "results"]), [], root / "out", (), 0, [PAPER], [])
     page = root / "index.html"
     page.write_text(build_page(replace(material, examples=[example], heat=[heat])), "utf-8")
     driver = browser(tmp_path_factory.mktemp("profile2"))

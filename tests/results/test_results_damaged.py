@@ -133,7 +133,7 @@ def damage(folder, kind):
 def test_a_damaged_run_is_left_out_of_the_report_and_named(tmp_path, kind):
     written(tmp_path / "results" / "good")
     damage(written(tmp_path / "results" / "bad", probe="other"), kind)
-    with pytest.raises(CheckFailed, match=r"1 damaged runs are left out of it:\n  [^\n]*bad"):
+    with pytest.raises(CheckFailed, match=r"1 damaged files are left out of it:\n  [^\n]*bad"):
         build_report([tmp_path / "results"], tmp_path / "out")
     assert (tmp_path / "out" / "index.html").is_file()
     damaged: list[str] = []

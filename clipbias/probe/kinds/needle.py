@@ -13,7 +13,7 @@ from itertools import islice
 import numpy as np
 import pandas as pd
 
-from clipbias.errors import UserError
+from clipbias.errors import NotApplicable, UserError
 from clipbias.probe.measure import mean_rows, no_queries
 from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
@@ -64,11 +64,11 @@ def needle(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     forms have the same feature because the context ends before the needle, and ``needle_half_depth``.
 
     Raises:
-        UserError: the data know no fact of any caption (`RetrievalDataset.told_wrong`).
+        NotApplicable: the data know no fact of any caption (`RetrievalDataset.told_wrong`).
     """
     dataset = session.dataset
     if dataset.told_wrong is None:
-        raise UserError(
+        raise NotApplicable(
             f"the needle probe needs data whose facts are known: use --data scenes or scenes-2, not {dataset.name}"
         )
     settings = probe.settings_like(scenes=300, places=8, filler="This is a photo.", fillers=[0])
