@@ -97,7 +97,8 @@ def _row(rows: Sequence[Row], metric: str, condition: str, field: str = "value",
         if mine and row.direction in ("", "t2i"):
             numbers = (getattr(row, field), getattr(row, f"{prefix}low"), getattr(row, f"{prefix}high"))
             if None not in numbers:
-                return Scalar(*(scale * float(n) for n in numbers))
+                value, low, high = (scale * float(n) for n in numbers)
+                return Scalar(value, low, high)
     return None
 
 
