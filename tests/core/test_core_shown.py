@@ -96,7 +96,9 @@ def test_latex_shows_the_text_alone(text):
     )
     assert back == shown(text).replace("�", "?")
     measured = dict.fromkeys([name + end for name in LATEX_COLUMNS for end in ("", " low", " high")], 1.0)
-    table = to_latex(pd.DataFrame({"data": ["d", "d"], "model": [text, "x"], "protocol": "p", **measured}))
+    table = to_latex(
+        pd.DataFrame({"data": ["d", "d"], "model": pd.Series([text, "x"], dtype=object), "protocol": "p", **measured})
+    )
     assert table.count("\n") == 9 and table.count(r" \\") == 3
 
 
