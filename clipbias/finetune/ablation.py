@@ -203,5 +203,5 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _said(number: float) -> str:
-    """Percent and points to a tenth, shares and ratios, which are small, to a hundredth."""
+    """To a tenth from 10 on, smaller numbers to a hundredth."""
     return f"{number:.1f}" if abs(number) >= 10 else f"{number:.2f}"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from clipbias.errors import UserError
-from clipbias.results.folder import Finished, load_runs, ranks, read_queries, read_run, top1
+from clipbias.results.folder import Finished, credits, load_runs, ranks, read_queries, read_run
 from clipbias.results.record import Run, condition_of
 from clipbias.stats.contrasts import EXTREME, Equivalence, contrast, equivalence
 from clipbias.stats.intervals import Interval, difference
@@ -63,13 +63,11 @@ def compare_runs(first: Path, second: Path, margin: float | None = None, seed: i
     Raises:
         UserError: the runs are of different probes or different data, or have no query in common.
     """
-    a, b = read_run(first), read_run(second)
-    if (a.probe_spec, a.data_fingerprint) != (b.probe_spec, b.data_fingerprint):
-        raise UserError(f"{first} and {second} cannot be compared: they ran different probes or different data")
+    run, _ = comparable_runs(first, second)
     table = _side_by_side(first, second)
     if table.empty:
         return []
-    baseline = _baseline(Finished(first, a))
+    baseline = _baseline(Finished(first, run))
     out = []
     for direction, mine in table.groupby("direction", sort=False):
         parts = {str(name): part.set_index("query") for name, part in mine.groupby("condition", sort=False)}
@@ -78,9 +76,21 @@ def compare_runs(first: Path, second: Path, margin: float | None = None, seed: i
             chosen = part[part["eligible_a"] & part["eligible_b"]]
             against = None if base is None or name == baseline else base.reindex(chosen.index)
             if len(chosen):
-                out.append(_compared(a.probe, name, str(direction), chosen, against, margin, seed))
+                out.append(_compared(run.probe, name, str(direction), chosen, against, margin, seed))
     corrected = holm([one.p for one in out])
     return [replace(one, p_holm=p) for one, p in zip(out, corrected, strict=True)]
+
+
+def comparable_runs(first: Path, second: Path) -> tuple[Run, Run]:
+    """The records of two run folders of one probe on the same data.
+
+    Raises:
+        UserError: they are not.
+    """
+    a, b = read_run(first), read_run(second)
+    if (a.probe_spec, a.data_fingerprint) != (b.probe_spec, b.data_fingerprint):
+        raise UserError(f"{first} and {second} cannot be compared: they ran different probes or different data")
+    return a, b
 
 
 def _baseline(one: Finished) -> str:
@@ -136,11 +146,7 @@ def _side_by_side(first: Path, second: Path) -> pd.DataFrame:
     tables = []
     for folder in (first, second):
         table = read_queries(folder)
-        hit = pd.Series(np.nan, index=table.index)
-        for _, part in table.groupby(["condition", "direction"], sort=False):
-            found = top1(part, part["condition"].iloc[0], part["direction"].iloc[0])
-            hit.loc[part.index] = found.to_numpy()
-        tables.append(_over_draws(table.assign(hit=hit, rank=ranks(table))))
+        tables.append(_over_draws(table.assign(hit=credits(table), rank=ranks(table))))
     return tables[0].merge(tables[1], on=_KEYS, suffixes=("_a", "_b"), validate="one_to_one")
 
 

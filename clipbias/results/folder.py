@@ -27,6 +27,7 @@ from clipbias.gate import check_count, read_json, read_text
 from clipbias.names import file_name
 from clipbias.results import schema1
 from clipbias.results.queries import checked_queries, read_queries_file
+from clipbias.results.queries import credits as credits
 from clipbias.results.queries import ranks as ranks
 from clipbias.results.queries import top1 as top1
 from clipbias.results.record import LEADER, QUERY_COLUMNS, SCHEMA, Row, Run, checked, sealed

@@ -11,15 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from clipbias.errors import UserError
-from clipbias.results.folder import read_queries, read_run
+from clipbias.results.compare import comparable_runs
+from clipbias.results.folder import credits, read_queries
 from clipbias.results.record import Run
 from clipbias.stats.intervals import Interval
 from clipbias.stats.places import place_effects
-from clipbias.stats.ties import credit
 
 _CONDITION = re.compile(r"(\d+)-at-(\d+)")
 
@@ -46,9 +45,7 @@ def place_contrasts(first: Path, second: Path) -> list[PlaceContrast]:
     Raises:
         UserError: the runs are of different probes or data, or have no places.
     """
-    a, b = read_run(first), read_run(second)
-    if (a.probe_spec, a.data_fingerprint) != (b.probe_spec, b.data_fingerprint):
-        raise UserError(f"{first} and {second} cannot be compared: they ran different probes or different data")
+    comparable_runs(first, second)
     for folder in (first, second):
         if not has_places(folder):
             raise UserError(f"{folder}: its probe moves no sentence through places")
@@ -72,8 +69,7 @@ def place_contrasts(first: Path, second: Path) -> list[PlaceContrast]:
 
 def _credits(folder: Path) -> pd.DataFrame:
     table = read_queries(folder)
-    better, equal, right = (table[name].to_numpy(dtype=np.int64) for name in ("better", "equal", "right"))
-    return table[["condition", "direction", "query", "cluster"]].assign(hit=credit(better, equal, right, 1))
+    return table[["condition", "direction", "query", "cluster"]].assign(hit=credits(table))
 
 
 def place_record(one: PlaceContrast) -> dict[str, object]:

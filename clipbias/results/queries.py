@@ -137,13 +137,19 @@ def _refuse(wrong: pd.Series, column: pd.Series, expected: str, where: str) -> N
 
 
 def top1(queries: pd.DataFrame, condition: str, direction: str = "t2i") -> pd.Series:
-    """Credit for the first place (0 to 1, `clipbias.stats.ties`) of a condition's queries, by query."""
+    """Credit for the first place of a condition's queries, by query."""
+    return credits(
+        queries[(queries["condition"] == condition) & (queries["direction"] == direction)].set_index("query")
+    )
+
+
+def credits(queries: pd.DataFrame) -> pd.Series:
+    """Credit for the first place (0 to 1, `clipbias.stats.ties`) of each line's query."""
     import pandas as pd
 
     from clipbias.stats.ties import credit
 
-    mine = queries[(queries["condition"] == condition) & (queries["direction"] == direction)].set_index("query")
-    return pd.Series(credit(*_counts(mine), 1), index=mine.index)
+    return pd.Series(credit(*_counts(queries), 1), index=queries.index)
 
 
 def ranks(queries: pd.DataFrame) -> pd.Series:
