@@ -19,126 +19,131 @@ def register(app: typer.Typer) -> None:
     """Add the group."""
     group = typer.Typer(help="Finished runs: list, show, check, remove.", no_args_is_help=True)
     app.add_typer(group, name="results")
+    group.command("list")(list_)
+    group.command("show")(show)
+    group.command("check")(check)
+    group.command("build")(build)
+    group.command("rm")(rm)
 
-    @group.command("list")
-    def list_(folders: _Folders = None, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
-        """List finished runs."""
-        from clipbias.cli.console import printed
-        from clipbias.results.folder import load_runs
 
-        runs = load_runs(folders or [Path("results")])
-        records: list[dict[str, object]] = [
-            {
-                "folder": str(one.folder),
-                "model": one.run.model,
-                "fingerprint": one.run.fingerprint,
-                "data": one.run.data,
-                "split": one.run.split,
-                "probe": one.run.probe,
-                "created": one.run.created,
-            }
-            for one in runs
-        ]
-        if printed(records, as_json, as_csv):
-            return
-        for one in runs:
-            run = one.run
-            say(f"{run.model:24} {run.data:16} {run.probe:16} {run.created[:16]}  {one.folder}")
+def list_(folders: _Folders = None, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
+    """List finished runs."""
+    from clipbias.cli.console import printed
+    from clipbias.results.folder import load_runs
 
-    @group.command()
-    def show(
-        folder: Annotated[Path, typer.Argument(help="A run folder.")], as_json: AsJson = False, as_csv: AsCsv = False
-    ) -> None:
-        """Show a run: what it was, how to repeat it, its headline rows."""
-        from dataclasses import asdict
+    runs = load_runs(folders or [Path("results")])
+    records: list[dict[str, object]] = [
+        {
+            "folder": str(one.folder),
+            "model": one.run.model,
+            "fingerprint": one.run.fingerprint,
+            "data": one.run.data,
+            "split": one.run.split,
+            "probe": one.run.probe,
+            "created": one.run.created,
+        }
+        for one in runs
+    ]
+    if printed(records, as_json, as_csv):
+        return
+    for one in runs:
+        run = one.run
+        say(f"{run.model:24} {run.data:16} {run.probe:16} {run.created[:16]}  {one.folder}")
 
-        from clipbias.cli.console import printed
-        from clipbias.cli.tables import print_rows
-        from clipbias.results.folder import read_rows, read_run
 
-        run, rows = read_run(folder), read_rows(folder)
-        records = [asdict(row) for row in rows]
-        if printed(records, as_json, as_csv, whole={"run": asdict(run), "rows": records}):
-            return
-        for name, value in (
-            ("model", f"{run.model} ({run.model_family}), fingerprint {run.fingerprint}"),
-            ("data", f"{run.data}, {run.protocol}, fingerprint {run.data_fingerprint}"),
-            ("computed", f"{run.device}, {run.precision}, context {run.context_length}, seed {run.seed}"),
-            ("when", f"{run.created}, {run.seconds} s, clipbias {run.versions.get('clipbias', '?')}"),
-            ("again", run.command),
-        ):
-            say(f"{name:9} {value}")
-        if rows:
-            print_rows(run.model, rows)
+def show(
+    folder: Annotated[Path, typer.Argument(help="A run folder.")], as_json: AsJson = False, as_csv: AsCsv = False
+) -> None:
+    """Show a run: what it was, how to repeat it, its headline rows."""
+    from dataclasses import asdict
 
-    @group.command()
-    def check(folders: _Folders = None, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
-        """Check runs, also those of others (exit code 1 on a fault)."""
-        from dataclasses import asdict
+    from clipbias.cli.console import printed
+    from clipbias.cli.tables import print_rows
+    from clipbias.results.folder import read_rows, read_run
 
-        from clipbias.cli.console import printed
-        from clipbias.errors import CheckFailed, UserError
-        from clipbias.rerun.check import check_folder
-        from clipbias.results.folder import find_runs
+    run, rows = read_run(folder), read_rows(folder)
+    records = [asdict(row) for row in rows]
+    if printed(records, as_json, as_csv, whole={"run": asdict(run), "rows": records}):
+        return
+    for name, value in (
+        ("model", f"{run.model} ({run.model_family}), fingerprint {run.fingerprint}"),
+        ("data", f"{run.data}, {run.protocol}, fingerprint {run.data_fingerprint}"),
+        ("computed", f"{run.device}, {run.precision}, context {run.context_length}, seed {run.seed}"),
+        ("when", f"{run.created}, {run.seconds} s, clipbias {run.versions.get('clipbias', '?')}"),
+        ("again", run.command),
+    ):
+        say(f"{name:9} {value}")
+    if rows:
+        print_rows(run.model, rows)
 
-        found = find_runs(folders or [Path("results")])
-        if not found:
-            raise UserError("no finished run there; a run folder holds run.json")
-        checked = []
-        for folder in found:
-            checked.append(check_folder(folder))
-            if not (as_json or as_csv):
-                _print_check(checked[-1])
-        printed([{**asdict(one), "folder": str(one.folder)} for one in checked], as_json, as_csv)
-        failed = sum(bool(one.faults) for one in checked)
-        if failed:
-            raise CheckFailed(f"{failed} of {len(checked)} run folders have faults")
 
-    @group.command()
-    def build(
-        folders: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
-        out: Annotated[Path, typer.Option(help="Where the tables are written.")] = Path("leaderboards"),
-        name: Annotated[str, typer.Option(help="What they are called.")] = "scenes",
-    ) -> None:
-        """Check runs, and make the leaderboard's tables of them.
+def check(folders: _Folders = None, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
+    """Check runs, also those of others (exit code 1 on a fault)."""
+    from dataclasses import asdict
 
-        Nothing is written where one has a fault.
-        """
-        from clipbias.errors import CheckFailed
-        from clipbias.report.boards import write_boards
-        from clipbias.rerun.check import check_folder
-        from clipbias.results.folder import load_runs
+    from clipbias.cli.console import printed
+    from clipbias.errors import CheckFailed, UserError
+    from clipbias.rerun.check import check_folder
+    from clipbias.results.folder import find_runs
 
-        runs = load_runs(folders)
-        faults = 0
-        for one in runs:
-            checked = check_folder(one.folder)
-            if checked.faults:
-                _print_check(checked)
-                faults += 1
-        if faults:
-            raise CheckFailed(f"{faults} of {len(runs)} run folders have faults; no leaderboard was made")
-        for path in write_boards(runs, out, name):
-            say(path)
+    found = find_runs(folders or [Path("results")])
+    if not found:
+        raise UserError("no finished run there; a run folder holds run.json")
+    checked = []
+    for folder in found:
+        checked.append(check_folder(folder))
+        if not (as_json or as_csv):
+            _print_check(checked[-1])
+    printed([{**asdict(one), "folder": str(one.folder)} for one in checked], as_json, as_csv)
+    failed = sum(bool(one.faults) for one in checked)
+    if failed:
+        raise CheckFailed(f"{failed} of {len(checked)} run folders have faults")
 
-    @group.command()
-    def rm(
-        folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
-        yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    ) -> None:
-        """Remove run folders: only the files that clipbias wrote."""
-        from clipbias.errors import UserError
-        from clipbias.results.folder import find_runs, remove_run
 
-        found = find_runs(folders)
-        if not found:
-            raise UserError("no finished run there; a run folder holds run.json")
-        for folder in found:
-            say(folder)
-        if not yes and not typer.confirm(f"remove {len(found)} runs?"):
-            return
-        for folder in found:
-            remove_run(folder)
+def build(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
+    out: Annotated[Path, typer.Option(help="Where the tables are written.")] = Path("leaderboards"),
+    name: Annotated[str, typer.Option(help="What they are called.")] = "scenes",
+) -> None:
+    """Check runs, and make the leaderboard's tables of them.
+
+    Nothing is written where one has a fault.
+    """
+    from clipbias.errors import CheckFailed
+    from clipbias.report.boards import write_boards
+    from clipbias.rerun.check import check_folder
+    from clipbias.results.folder import load_runs
+
+    runs = load_runs(folders)
+    faults = 0
+    for one in runs:
+        checked = check_folder(one.folder)
+        if checked.faults:
+            _print_check(checked)
+            faults += 1
+    if faults:
+        raise CheckFailed(f"{faults} of {len(runs)} run folders have faults; no leaderboard was made")
+    for path in write_boards(runs, out, name):
+        say(path)
+
+
+def rm(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove run folders: only the files that clipbias wrote."""
+    from clipbias.errors import UserError
+    from clipbias.results.folder import find_runs, remove_run
+
+    found = find_runs(folders)
+    if not found:
+        raise UserError("no finished run there; a run folder holds run.json")
+    for folder in found:
+        say(folder)
+    if not yes and not typer.confirm(f"remove {len(found)} runs?"):
+        return
+    for folder in found:
+        remove_run(folder)
 
 
 def _print_check(one: Checked) -> None:
