@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,11 @@ def hub_tokenizer(kind: str) -> tuple[Any, int]:
     from transformers import PreTrainedTokenizerFast
 
     if kind == "clip":
-        return clip_tokenizer(), 49_408
+        made = copy.deepcopy(clip_tokenizer())
+        # A shared tokenizer keeps the limits of whoever called it last, and would write them into the folder.
+        made.backend_tokenizer.no_truncation()
+        made.backend_tokenizer.no_padding()
+        return made, 49_408
     if kind in ("siglip", "siglip2"):
         inner = _unigram(("<pad>", "</s>", "<unk>"), "</s>")
         pad = "</s>" if kind == "siglip" else "<pad>"
