@@ -124,7 +124,7 @@ def _frame(scene: Scene, draw: Stream) -> Sentence:
 
 
 def long_caption(scene: Scene) -> tuple[Sentence, ...]:
-    """The long caption: the summary, then 4 to 7 details from the salient to the background."""
+    """The long caption: the summary, then 4 to 6 details from the salient to the background."""
     draw = Stream("long", scene.split, scene.index)
     sentences = [_summary(scene, draw), _main_detail(scene, draw)]
     order = draw.shuffled(range(1, len(scene.things)))

@@ -77,7 +77,7 @@ def _draw(split: str, number: int, index: int) -> Scene:
     draw = Stream("scene", split, number)
     cells = draw.shuffled(CELLS)
     things = [Thing(draw.pick(SHAPES), draw.pick(COLOURS), "large", draw.pick(TEXTURES), *cells[0])]
-    for cell in cells[1 : 2 + draw.below(3)]:
+    for cell in cells[1 : 2 + draw.below(2)]:
         things.append(Thing(draw.pick(SHAPES), draw.pick(COLOURS), draw.pick(SIZES), "plain", *cell))
     return Scene(
         split=split,
