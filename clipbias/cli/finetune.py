@@ -212,6 +212,7 @@ def _write_ablation(grid: Grid, runs: Any, protocol: str, target: Path) -> None:
     """Write and print the grid's tables: mean and spread over seeds, and paired differences."""
     from clipbias.files import write_text
     from clipbias.finetune.ablation import paired, summary, wide
+    from clipbias.finetune.trajectory import trajectory
     from clipbias.report.tables import to_csv, to_markdown
 
     tidy, apart = summary(runs), paired(grid)
@@ -221,6 +222,7 @@ def _write_ablation(grid: Grid, runs: Any, protocol: str, target: Path) -> None:
     people = f"{to_markdown(wide(tidy))}\n{note}\n\n{to_markdown(apart)}"
     write_text(target.with_suffix(".csv"), to_csv(tidy))
     write_text(target.with_name(f"{target.stem}-paired.csv"), to_csv(apart))
+    write_text(target.with_name(f"{target.stem}-trajectory.csv"), to_csv(trajectory(grid)))
     write_text(target.with_suffix(".md"), f"{title}\n{protocol}.\n\n{people}")
     say(f"{title}\n\n{people}\nwritten: {target.with_suffix('.csv')}, {target.with_suffix('.md')}")
 

@@ -128,10 +128,20 @@ def last_metrics(out: Path) -> dict[str, float]:
     return _values(lines[-1], path) if lines else {}
 
 
+def all_metrics(out: Path) -> list[dict[str, float]]:
+    """The values of all of a run's steps.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = out / "metrics.jsonl"
+    return [_values(line, path) for line in read_text(path, "rows").splitlines()]
+
+
 def _values(line: str, path: Path) -> dict[str, float]:
     found = parse_json(line, path)
     if not isinstance(found, dict) or not all(type(value) in (int, float) for value in found.values()):
-        raise UserError(f"{path}: its last line holds something else than numbers; train into another folder")
+        raise UserError(f"{path}: a line holds something else than numbers; train into another folder")
     return found
 
 

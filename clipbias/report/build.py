@@ -9,8 +9,9 @@ from pathlib import Path
 
 from clipbias.errors import CheckFailed
 from clipbias.files import folder_lock, write_text
+from clipbias.report.ablations import ablation_figures
 from clipbias.report.display import ordered
-from clipbias.report.draw import ablation_figures, data_figures
+from clipbias.report.draw import data_figures
 from clipbias.report.examples import PER_PROBE, Datasets, find_examples
 from clipbias.report.heat import find_heat
 from clipbias.report.load import all_rows

@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from clipbias.errors import UserError
 from clipbias.files import below, write_text
 from clipbias.names import file_name
 from clipbias.report.display import condition_name
 from clipbias.report.figures import (
-    ablation_figure,
     bars_figure,
     curve_figure,
     padding_figure,
     panels_figure,
     scatter_figure,
 )
-from clipbias.report.load import published_drops, read_ablation
+from clipbias.report.load import published_drops
 from clipbias.report.select import curve_rows, headline, layer_rows, sentence_rows
 from clipbias.report.style import Drawn, Look, save_figure, titled
 from clipbias.report.tables import to_csv
@@ -47,7 +45,7 @@ def data_figures(
         out: the report's folder.
         looks: how figures are set.
     """
-    keep = partial(_keep, out=out, looks=looks)
+    keep = partial(kept, out=out, looks=looks)
     return [
         *_retrieval_figures(rows, data, models, keep),
         *_reliance(rows, data, models, scalars, keep),
@@ -59,7 +57,7 @@ def data_figures(
 Keep = Callable[[Draw, Drawn], Drawn]
 
 
-def _keep(draw: Draw, one: Drawn, out: Path, looks: Sequence[Look]) -> Drawn:
+def kept(draw: Draw, one: Drawn, out: Path, looks: Sequence[Look]) -> Drawn:
     """Write a figure in every look, and its numbers, below ``out``."""
     stem = f"{file_name(one.data)}-{one.stem}" if one.data else one.stem
     for look in looks:
@@ -181,30 +179,3 @@ def _needle(rows: pd.DataFrame, condition: str) -> pd.DataFrame:
     keys = ["data", "model", "x"]
     cut = curve_rows(rows, "needle_cut", condition).set_index(keys)["value"].rename("cut")
     return curve_rows(rows, "needle_accuracy", condition).join(cut, on=keys).fillna({"cut": 0.0})
-
-
-def ablation_figures(results: Sequence[Path], out: Path, looks: Sequence[Look], damaged: list[str]) -> list[Drawn]:
-    """The tables of `clipbias finetune ablation` among the results, one figure each; ``damaged`` names the others."""
-    drawn = []
-    for path in sorted(p for r in results for p in ([r] if r.is_file() else r.rglob("ablation*.csv"))):
-        if path.stem.endswith("-paired") or not path.stem.startswith("ablation"):
-            continue
-        try:
-            table = read_ablation(path)
-        except UserError as error:
-            damaged.append(str(error))
-            continue
-        shown = table.assign(values=[" ".join(f"{v:+.1f}" for v in values) for values in table["values"]])
-        words = "Ablations between Long-CLIP's recipe and DeBias-CLIP's."
-        band = "a dot per training seed, a bar for their mean"
-        one = Drawn(file_name(path.stem), "", shown, "ablation", "", words, title="Ablations", band=band)
-        if path.resolve() == (out / path.name).resolve():
-            # The table itself: only the figure is made of it.
-            for look in looks:
-                figure = ablation_figure(table, look)
-                titled(figure, look, one.title, one.told)
-                save_figure(figure, out / (path.stem + ("-dark" if look.dark else "")), look)
-            drawn.append(one)
-        else:
-            drawn.append(_keep(partial(ablation_figure, table), one, out, looks))
-    return drawn

@@ -258,32 +258,3 @@ def panels_figure(
         figure.supylabel(for_figure(label))
         _legend(figure, look)
     return figure
-
-
-def ablation_figure(table: pd.DataFrame, look: Look = PAPER) -> Figure:
-    """The ablation: a panel per measure, a place per recipe, a dot per training seed and a bar for their mean.
-
-    Args:
-        table: columns recipe, measure, mean, values (numbers, a seed each), in the order of the recipes.
-    """
-    import matplotlib.pyplot as plt
-    import seaborn as sns
-
-    measures = list(dict.fromkeys(table["measure"]))
-    recipes = list(dict.fromkeys(table["recipe"]))
-    colour = sns.color_palette("colorblind")[0]
-    with figure_style(look):
-        figure, grid = plt.subplots(1, len(measures), figsize=(look.page, 1.1 * look.tall), squeeze=False)
-        for axes, measure in zip(grid.flat, measures, strict=True):
-            part = table[table["measure"] == measure].set_index("recipe")
-            for place, recipe in enumerate(recipes):
-                if recipe not in part.index:
-                    continue
-                values = part.loc[recipe, "values"]
-                axes.plot([place] * len(values), values, "o", color=colour, alpha=0.5, linewidth=0)
-                axes.hlines(part.loc[recipe, "mean"], place - 0.3, place + 0.3, color=look.ink)
-            axes.set_title(",\n".join(map(for_figure, measure.split(", "))))
-            axes.set_xticks(range(len(recipes)), list(map(for_figure, recipes)), rotation=60, ha="right")
-            axes.set_xlim(-0.6, len(recipes) - 0.4)
-        figure.tight_layout(pad=0.3)
-    return figure

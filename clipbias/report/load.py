@@ -59,3 +59,17 @@ def read_ablation(path: Path) -> pd.DataFrame:
         return table[["recipe", "measure", "mean"]].assign(mean=table["mean"].astype(float), values=values)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise UserError(f"{path}: not a table of `clipbias finetune ablation` ({error})") from error
+
+
+def read_trajectory(path: Path) -> pd.DataFrame:
+    """A trajectory of `clipbias finetune ablation`: columns recipe, seed, step, measure, value.
+
+    Raises:
+        UserError: not such a table.
+    """
+    kinds = {"recipe": str, "seed": int, "step": int, "measure": str, "value": float}
+    try:
+        table = pd.read_csv(io.BytesIO(read_bytes(path, "rows")), dtype={"recipe": str, "measure": str})
+        return table[list(kinds)].astype(kinds)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: not a trajectory of `clipbias finetune ablation` ({error})") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,12 @@ import torch
 from tests_support import make_row, make_run
 
 from clipbias.data.loading import load_dataset
+from clipbias.errors import UserError
 from clipbias.finetune.ablation import BASE, GRID, STEPS, Grid, paired, summary, wide
 from clipbias.finetune.grids import AskedGrid, run_seeds
 from clipbias.finetune.measures import MEASURES, SHORT_SPLIT, answered, finished, value
 from clipbias.finetune.recipes import recipe_called
+from clipbias.finetune.trajectory import trajectory
 from clipbias.probe.measure import no_queries
 from clipbias.results.folder import run_folder, write_run
 from clipbias.results.record import QUERY_COLUMNS
@@ -167,3 +171,28 @@ def test_the_summary_is_mean_and_sample_deviation():
     assert set(table["mean"]) == {3.0} and set(table["spread"]) == {2.646}
     assert set(table["values"]) == {"1.00 2.00 6.00"}
     assert set(wide(table).iloc[0, 1:]) == {"3.00 ± 2.65"}
+
+
+def test_the_trajectory_counts_a_fine_tunings_steps_on_from_its_bases(tmp_path):
+    names = ("", "drop-first_", "pad-0_", "pad-1_", "pad-5_")
+    points = {"base-3": {9: (0.2, 0.1, 0.3, 0.3, 0.25)}, "drop-3": {4: (0.5, 0.4, 0.6, 0.5, 0.35)}}
+    for folder, found in points.items():
+        (tmp_path / folder).mkdir()
+        lines = [{"step": step, "loss": 1.0} for step in range(max(found))]
+        for step, values in found.items():
+            line = {f"validation_{n}t2i_recall@1": v for n, v in zip(names, values, strict=True)}
+            lines.append({"step": step, **line})
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (tmp_path / folder / "metrics.jsonl").write_text(text)
+    data = load_dataset("scenes", split="validation")
+    grid = Grid(tmp_path, {"drop": recipe_called("drop")}, (3,), "", None, data, data)
+    table = trajectory(grid).set_index(["recipe", "step", "measure"])["value"]
+    drop, five = "drop first, T2I change", "5 padding sentences, T2I change"
+    assert table["base", 10, "full captions, T2I R@1"] == 20 and table["drop", 15, "full captions, T2I R@1"] == 50
+    assert table["base", 10, drop] == table["drop", 15, drop] == -10
+    assert table["base", 10, five] == -5 and table["drop", 15, five] == -25 and len(table) == 8
+    given = trajectory(replace(grid, base="nano-clip"))
+    assert set(given["recipe"]) == {"drop"} and set(given["step"]) == {5}
+    (tmp_path / "drop-3" / "metrics.jsonl").write_text('{"step": "4"}\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl: a line holds something else than numbers"):
+        trajectory(grid)

@@ -18,10 +18,12 @@ from clipbias.errors import UserError
 from clipbias.probe.run import run_probe
 from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
+from clipbias.report.ablations import ablation_figure, ablation_figures, trajectory_figure
 from clipbias.report.examples import data_uri, find_examples
-from clipbias.report.figures import ablation_figure, bars_figure
+from clipbias.report.figures import bars_figure
 from clipbias.report.heat import first_share, token_changes
-from clipbias.report.load import published_drops, read_ablation
+from clipbias.report.load import published_drops, read_ablation, read_trajectory
+from clipbias.report.style import PAPER
 from clipbias.results.compare import changed_queries, compare_runs, run_pairs
 from clipbias.results.folder import load_runs, ranks, read_queries, run_folder, write_run
 from clipbias.results.ranks import shared_ranks
@@ -134,3 +136,20 @@ def test_the_ablation_table_is_read_back_and_drawn(tmp_path):
     (tmp_path / "ablation.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match=r"ablation\.csv: not a table of"):
         read_ablation(tmp_path / "ablation.csv")
+
+
+def test_the_trajectory_is_read_back_and_drawn(tmp_path):
+    lines = [("base", s, t, "R@1", 10.0 * s + t) for s in (0, 1) for t in (1, 2)]
+    lines += [("drop", 0, 3, "R@1", 7.0), ("drop", 0, 3, "change", -1.0)]
+    table = pd.DataFrame(lines, columns=["recipe", "seed", "step", "measure", "value"])
+    path = tmp_path / "ablation-trajectory.csv"
+    table.to_csv(path, index=False)
+    assert read_trajectory(path).equals(table)
+    panel = trajectory_figure(read_trajectory(path)).axes[0]
+    thick = {line.get_label(): line for line in panel.lines if not line.get_label().startswith("_")}
+    assert list(thick["base"].get_xdata()) == [1, 2] and list(thick["base"].get_ydata()) == [6, 7]
+    (drawn,) = ablation_figures([tmp_path], tmp_path / "out", [PAPER], [])
+    assert drawn.stem == "ablation-trajectory" and (tmp_path / "out" / "ablation-trajectory.png").is_file()
+    path.write_text("recipe,seed,step,measure,value\nbase,x,1,R@1,2\n")
+    with pytest.raises(UserError, match=r"ablation-trajectory\.csv: not a trajectory of"):
+        read_trajectory(path)

@@ -1,0 +1,132 @@
+"""Figures of the ablation: where its recipes end, and how they come there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from clipbias.errors import UserError
+from clipbias.names import file_name, for_figure
+from clipbias.report.draw import kept
+from clipbias.report.load import read_ablation, read_trajectory
+from clipbias.report.style import PAPER, Drawn, Look, figure_style, model_styles, save_figure, titled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_ACROSS = 4
+"""Panels in a line."""
+
+
+def ablation_figure(table: pd.DataFrame, look: Look = PAPER) -> Figure:
+    """The ablation: a panel per measure, a place per recipe, a dot per training seed and a bar for their mean.
+
+    Args:
+        table: columns recipe, measure, mean, values (numbers, a seed each), in the order of the recipes.
+        look: type, width, colours.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    measures = list(dict.fromkeys(table["measure"]))
+    recipes = list(dict.fromkeys(table["recipe"]))
+    colour = sns.color_palette("colorblind")[0]
+    columns = min(_ACROSS, len(measures))
+    lines = -(-len(measures) // columns)
+    with figure_style(look):
+        size = (look.page, (0.75 * lines + 0.35) * look.tall)
+        figure, grid = plt.subplots(lines, columns, figsize=size, sharex=True, squeeze=False, layout="constrained")
+        for axes in grid.flat[len(measures) :]:
+            axes.set_visible(False)
+        for axes, measure in zip(grid.flat, measures, strict=False):
+            part = table[table["measure"] == measure].set_index("recipe")
+            for place, recipe in enumerate(recipes):
+                if recipe not in part.index:
+                    continue
+                values = part.loc[recipe, "values"]
+                axes.plot([place] * len(values), values, "o", color=colour, alpha=0.5, linewidth=0)
+                axes.hlines(part.loc[recipe, "mean"], place - 0.3, place + 0.3, color=look.ink)
+            axes.set_title(",\n".join(map(for_figure, measure.split(", "))))
+            axes.set_xticks(range(len(recipes)), list(map(for_figure, recipes)), rotation=60, ha="right")
+            axes.set_xlim(-0.6, len(recipes) - 0.4)
+        for axes in grid.flat[max(0, len(measures) - columns) : len(measures)]:
+            axes.tick_params(labelbottom=True)  # the last of its column
+    return figure
+
+
+def trajectory_figure(table: pd.DataFrame, look: Look = PAPER) -> Figure:
+    """Along the trainings: a panel per measure, a line per recipe (mean over seeds), thin lines for the seeds.
+
+    Args:
+        table: columns recipe, seed, step, measure, value; the steps of a fine-tuning count on from its base's.
+        look: type, width, colours.
+    """
+    import matplotlib.pyplot as plt
+
+    measures = list(dict.fromkeys(table["measure"]))
+    recipes = list(dict.fromkeys(table["recipe"]))
+    styles = model_styles(recipes, look.ink)
+    columns = min(2, len(measures))
+    lines = -(-len(measures) // columns)
+    with figure_style(look):
+        size = (look.page, look.tall * lines)
+        figure, grid = plt.subplots(lines, columns, figsize=size, sharex=True, squeeze=False, layout="constrained")
+        for axes in grid.flat[len(measures) :]:
+            axes.set_visible(False)
+        for axes, measure in zip(grid.flat, measures, strict=False):
+            part = table[table["measure"] == measure]
+            for recipe in recipes:
+                mine = part[part["recipe"] == recipe].pivot(index="step", columns="seed", values="value")
+                drawn = {k: v for k, v in styles[recipe].items() if k != "marker"}
+                axes.plot(mine.index, mine.to_numpy(), **drawn, alpha=0.25, linewidth=0.3 * look.line)
+                axes.plot(mine.index, mine.mean(axis="columns"), **drawn, label=for_figure(recipe))
+            axes.set_title(for_figure(measure))
+        figure.supxlabel("steps of pre-training, then of fine-tuning")
+        figure.supylabel("% or points")
+        handles, labels = grid.flat[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False)
+    return figure
+
+
+def ablation_figures(results: Sequence[Path], out: Path, looks: Sequence[Look], damaged: list[str]) -> list[Drawn]:
+    """The tables of `clipbias finetune ablation` among the results, one figure each; ``damaged`` names the others."""
+    drawn = []
+    for path in sorted(p for r in results for p in ([r] if r.is_file() else r.rglob("ablation*.csv"))):
+        if path.stem.endswith("-paired") or not path.stem.startswith("ablation"):
+            continue
+        try:
+            draw, one = (_along if path.stem.endswith("-trajectory") else _ends)(path)
+        except UserError as error:
+            damaged.append(str(error))
+            continue
+        if path.resolve() == (out / path.name).resolve():
+            # The table itself: only the figure is made of it.
+            for look in looks:
+                figure = draw(look=look)
+                titled(figure, look, one.title, one.told)
+                save_figure(figure, out / (path.stem + ("-dark" if look.dark else "")), look)
+            drawn.append(one)
+        else:
+            drawn.append(kept(draw, one, out, looks))
+    return drawn
+
+
+def _ends(path: Path) -> tuple[Callable[..., Figure], Drawn]:
+    table = read_ablation(path)
+    shown = table.assign(values=[" ".join(f"{v:+.1f}" for v in values) for values in table["values"]])
+    words = "Ablations between Long-CLIP's recipe and DeBias-CLIP's."
+    band = "a dot per training seed, a bar for their mean"
+    one = Drawn(file_name(path.stem), "", shown, "ablation", "", words, title="Ablations", band=band)
+    return partial(ablation_figure, table), one
+
+
+def _along(path: Path) -> tuple[Callable[..., Figure], Drawn]:
+    table = read_trajectory(path)
+    words = "Recall on held-out scenes, and what the paper's changes of a caption cost, along the trainings."
+    band = "a thin line per training seed, a thick one for their mean"
+    one = Drawn(file_name(path.stem), "", table, "ablation", "", words, title="Along the trainings", band=band)
+    return partial(trajectory_figure, table), one
