@@ -38,6 +38,12 @@ SECOND = World("scenes-2", v2.WORLD_VERSION, v2.SPLITS, v2.sample_scene, v2.long
 WORLDS = {world.name: world for world in (FIRST, SECOND)}
 
 
+def knows_scenes(dataset: RetrievalDataset) -> bool:
+    """Whether the facts behind the data set's images are known, and its captions are the long ones of a world."""
+    world = WORLDS.get(dataset.name)
+    return world is not None and dataset.split in world.splits and dataset.sentences is not None
+
+
 @dataclass(frozen=True)
 class _Pictures:
     """``load_image`` of the scenes."""

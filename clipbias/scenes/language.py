@@ -15,7 +15,8 @@ class Sentence:
     facts: tuple[str, ...]
 
 
-def _article(words: str) -> str:
+def article(words: str) -> str:
+    """The words behind their indefinite article."""
     return ("an " if words[0] in "aeiou" else "a ") + words
 
 
@@ -29,10 +30,10 @@ def _summary(scene: Scene, draw: Stream) -> Sentence:
     what = f"large {main.colour} {main.shape}"
     text = draw.pick(
         (
-            f"A picture of a {what} under {_article(sky)} sky.",
-            f"This is a photo of a {what} under {_article(sky)} sky.",
-            f"A {what} among smaller shapes under {_article(sky)} sky.",
-            f"The photo shows a {what} and {_article(sky)} sky.",
+            f"A picture of a {what} under {article(sky)} sky.",
+            f"This is a photo of a {what} under {article(sky)} sky.",
+            f"A {what} among smaller shapes under {article(sky)} sky.",
+            f"The photo shows a {what} and {article(sky)} sky.",
         )
     )
     return Sentence(text, ("thing0.shape", "thing0.colour", "thing0.size", "sky.colour"))
@@ -62,7 +63,7 @@ def _relation(thing: Thing, main: Thing) -> str | None:
 
 def _other_detail(scene: Scene, number: int, draw: Stream) -> Sentence:
     thing = scene.things[number]
-    what = _article(f"{thing.size} {thing.colour} {thing.shape}")
+    what = article(f"{thing.size} {thing.colour} {thing.shape}")
     relation = _relation(thing, scene.main)
     where = relation if relation is not None and draw.chance(0.3) else _place(thing)
     text = draw.pick(
@@ -111,9 +112,9 @@ def _sky(scene: Scene, draw: Stream) -> Sentence:
 def _frame(scene: Scene, draw: Stream) -> Sentence:
     text = draw.pick(
         (
-            f"The picture has {_article(scene.frame)} frame.",
-            f"Around it runs {_article(scene.frame)} border.",
-            f"{_article(scene.frame).capitalize()} frame goes around the picture.",
+            f"The picture has {article(scene.frame)} frame.",
+            f"Around it runs {article(scene.frame)} border.",
+            f"{article(scene.frame).capitalize()} frame goes around the picture.",
         )
     )
     return Sentence(text, ("frame",))

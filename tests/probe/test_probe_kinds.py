@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from clipbias.data.scenes import WORLDS
 from clipbias.probe.kinds.monotone import himo, monotone, prefix_lengths
 from clipbias.probe.kinds.position import position
 from clipbias.probe.kinds.text import text
@@ -305,16 +306,16 @@ def test_an_order_free_reader_relies_on_the_first_sentence_for_what_it_tells_and
     assert by(rows, "excess_loss", "late-fusion")[0].low > 0.3
 
 
-def test_the_oracle_of_scenes_is_a_search_for_the_facts():
+@pytest.mark.parametrize("world", WORLDS.values(), ids=list(WORLDS))
+def test_the_oracle_of_scenes_is_a_search_for_the_facts(world):
     from clipbias.probe.kinds.reliance import oracle_credits
-    from clipbias.scenes import long_caption, sample_scene
 
     session = rigged("no order")
-    session.dataset = replace(session.dataset, name="scenes", split="validation")
-    scenes = [sample_scene("validation", i) for i in range(100)]
+    session.dataset = replace(session.dataset, name=world.name, split="validation")
+    scenes = [world.sample_scene("validation", i) for i in range(100)]
     found = oracle_credits(session, without_first=True)
     for i in range(0, 100, 10):
-        names = [f for s in long_caption(scenes[i])[1:] for f in s.facts]
+        names = [f for s in world.long_caption(scenes[i])[1:] for f in s.facts]
         mine = scenes[i].facts()
         fits = sum(all(other.facts().get(n) == mine[n] for n in names) for other in scenes)
         assert found[i] == pytest.approx(1 / fits)
@@ -349,15 +350,20 @@ def test_a_shift_ruins_a_reader_of_the_start_and_not_one_without_order():
 def test_pairs_of_scenes_differ_where_they_say_and_are_told_apart_by_who_reads_them(tmp_path):
     from clipbias.errors import UserError
     from clipbias.probe.kinds.pairs import pairs, read_trials, scene_trials
-    from clipbias.scenes import sample_scene
 
-    for index in (*range(30), 42):  # 42: "All stands on tan ground"
-        scene = sample_scene("validation", index)
-        for trial in scene_trials(scene, 0):
-            changed = sum(a != b for a, b in zip(trial.right.split(), trial.wrong.split(), strict=True))
-            assert changed == (2 if trial.group == "swapped" else 1), trial
-            if trial.group == "swapped":
-                assert sorted(trial.right.split()) == sorted(trial.wrong.split())
+    for name, world in WORLDS.items():
+        swapped = set()
+        for index in (*range(30), 42):  # 42 of the first world: "All stands on tan ground"
+            scene = world.sample_scene("validation", index)
+            caption = world.long_caption(scene)
+            skies = sum("sky.colour" in s.facts for s in caption)
+            for trial in scene_trials(scene, caption, 0):
+                changed = sum(a != b for a, b in zip(trial.right.split(), trial.wrong.split(), strict=True))
+                assert changed == (1 + skies if trial.group == "swapped" else 1), trial
+                if trial.group == "swapped":
+                    swapped.add(skies)
+                    assert skies > 1 or sorted(trial.right.split()) == sorted(trial.wrong.split())
+        assert swapped == ({1} if name == "scenes" else {1, 2})
     session = rigged("no order")
     names, captions = session.dataset.image_names, session.dataset.captions
     file = tmp_path / "p.csv"

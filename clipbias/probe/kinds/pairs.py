@@ -12,19 +12,21 @@ import csv
 import io
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from clipbias.data.scenes import WORLDS, knows_scenes
 from clipbias.errors import UserError
 from clipbias.gate import check_count, read_text
 from clipbias.probe.measure import mean_rows, no_queries
 from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
 from clipbias.results.record import Row
-from clipbias.scenes import SPLITS, long_caption, sample_scene
+from clipbias.scenes.language import Sentence, article
 from clipbias.scenes.world import GROUND_COLOURS, Scene, Stream
 
 
@@ -69,13 +71,14 @@ def read_trials(file: Path, images: dict[str, int]) -> list[Trial]:
     return out
 
 
-def scene_trials(scene: Scene, image: int) -> list[Trial]:
+def scene_trials(scene: Scene, caption: Sequence[Sentence], image: int) -> list[Trial]:
     """A scene's own pairs on its whole caption: ``replaced`` (ground colour), ``swapped`` (with the sky), ``negated``.
 
-    Only the ground's sentence tells the ground's colour, and only the summary the sky's.
+    One sentence tells the ground's colour; the summary tells the sky's, and so may one of the details.
     """
-    texts = [s.text for s in long_caption(scene)]
-    ground = next(k for k, s in enumerate(long_caption(scene)) if "ground.colour" in s.facts)
+    texts = [s.text for s in caption]
+    ground = next(k for k, s in enumerate(caption) if "ground.colour" in s.facts)
+    above = [k for k, s in enumerate(caption) if k and "sky.colour" in s.facts]
     sky, colour = scene.sky_colour, scene.ground_colour
     other = Stream("pairs", scene.split, scene.index).pick([c for c in GROUND_COLOURS if c not in (colour, sky)])
 
@@ -87,8 +90,11 @@ def scene_trials(scene: Scene, image: int) -> list[Trial]:
 
     right = " ".join(texts)
     wrong = {"replaced": told({ground: (colour, other)})}
-    if sky != colour:
-        wrong["swapped"] = told({0: (f"{sky} sky", f"{colour} sky"), ground: (colour, sky)})
+    # With another article the exchange would show in the grammar.
+    if sky != colour and article(sky).split()[0] == article(colour).split()[0]:
+        wrong["swapped"] = told(
+            {0: (f"{sky} sky", f"{colour} sky"), ground: (colour, sky)} | dict.fromkeys(above, (sky, colour))
+        )
     wrong["negated"] = " ".join((*texts, f"The ground is not {colour}."))
     true = {"negated": " ".join((*texts, f"The ground is not {other}."))}
     return [Trial(image, true.get(g, right), text, g, f"{g} {image}") for g, text in wrong.items() if text != right]
@@ -103,13 +109,13 @@ def pairs(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     known, dataset = probe.settings_like(file="", scenes=300), session.dataset
     if known["file"]:
         trials = read_trials(Path(known["file"]), {name: k for k, name in enumerate(dataset.image_names)})
-    elif dataset.name == "scenes" and dataset.split in SPLITS:
-        names = dataset.image_names[: known["scenes"]]
-        scenes = [sample_scene(dataset.split, int(name.rpartition("_")[2])) for name in names]
-        trials = [trial for k, scene in enumerate(scenes) for trial in scene_trials(scene, k)]
+    elif knows_scenes(dataset):
+        names, world = dataset.image_names[: known["scenes"]], WORLDS[dataset.name]
+        scenes = [world.sample_scene(dataset.split, int(name.rpartition("_")[2])) for name in names]
+        trials = [t for k, scene in enumerate(scenes) for t in scene_trials(scene, world.long_caption(scene), k)]
     else:
         raise UserError(
-            f"probe {probe.name}: say settings.file, a table of image, right, wrong; only scenes has its own"
+            f"probe {probe.name}: say settings.file, a table of image, right, wrong; only the built-in scenes have their own"
         )
     images = session.images()
     features, row, _ = session.texts([(text, None, 0) for t in trials for text in (t.right, t.wrong)])

@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from clipbias.data.scenes import WORLDS, knows_scenes
 from clipbias.errors import NotApplicable
 from clipbias.probe.measure import mean_rows, no_queries
 from clipbias.probe.session import Session, TextKey
 from clipbias.probe.spec import Probe
 from clipbias.results.record import Row
-from clipbias.scenes import SPLITS, long_caption, sample_scene
 from clipbias.stats.intervals import METHODS, difference
 from clipbias.stats.ties import credit
 
@@ -41,12 +41,12 @@ def fused_credits(session: Session, without_first: bool) -> np.ndarray:
 def oracle_credits(session: Session, without_first: bool) -> np.ndarray:
     """Credit [M] of who knows the facts that each caption of scenes states: one over the scenes that fit them."""
     dataset = session.dataset
+    world = WORLDS[dataset.name]
     # Names end in the scene's number ("test_00012"): a part of the data has not all of them.
-    scenes = [sample_scene(dataset.split, int(name.rpartition("_")[2])) for name in dataset.image_names]
+    scenes = [world.sample_scene(dataset.split, int(name.rpartition("_")[2])) for name in dataset.image_names]
     facts = [scene.facts() for scene in scenes]
-    stated = [
-        tuple(sorted(f for s in long_caption(scene)[1 if without_first else 0 :] for f in s.facts)) for scene in scenes
-    ]
+    told = [world.long_caption(scene)[1 if without_first else 0 :] for scene in scenes]
+    stated = [tuple(sorted({f for s in sentences for f in s.facts})) for sentences in told]
     fitting: dict[tuple[str, ...], Counter[tuple[str | None, ...]]] = {}
     for names in set(stated):
         fitting[names] = Counter(tuple(known.get(name) for name in names) for known in facts)
@@ -76,7 +76,7 @@ def reliance(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     if not chosen.any():
         raise NotApplicable(f"{session.dataset.name}: no caption has two sentences")
     readers = {"model": _model_credits, "late-fusion": fused_credits}
-    if session.dataset.name == "scenes" and session.dataset.split in SPLITS:
+    if knows_scenes(session.dataset):
         readers["oracle"] = oracle_credits
     cluster = session.dataset.caption_image[chosen]
     rows: list[Row] = []

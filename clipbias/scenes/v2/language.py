@@ -5,16 +5,12 @@ The summary summarises: each of its facts stands again among the details, in oth
 
 from __future__ import annotations
 
-from clipbias.scenes.language import Sentence
+from clipbias.scenes.language import Sentence, article
 from clipbias.scenes.v2.world import Stream
 from clipbias.scenes.world import COLUMNS, ROWS, Scene, Thing
 
 RESTATED = 0.7
 """How likely the details state a fact of the summary (main object's shape, its colour, the sky's colour) again."""
-
-
-def _article(words: str) -> str:
-    return ("an " if words[0] in "aeiou" else "a ") + words
 
 
 def _place(thing: Thing) -> str:
@@ -26,10 +22,10 @@ def _summary(scene: Scene, draw: Stream) -> Sentence:
     what = f"large {main.colour} {main.shape}"
     text = draw.pick(
         (
-            f"A picture of a {what} under {_article(sky)} sky.",
-            f"This is a photo of a {what} under {_article(sky)} sky.",
-            f"A {what} among smaller shapes under {_article(sky)} sky.",
-            f"The photo shows a {what} and {_article(sky)} sky.",
+            f"A picture of a {what} under {article(sky)} sky.",
+            f"This is a photo of a {what} under {article(sky)} sky.",
+            f"A {what} among smaller shapes under {article(sky)} sky.",
+            f"The photo shows a {what} and {article(sky)} sky.",
         )
     )
     return Sentence(text, ("thing0.shape", "thing0.colour", "thing0.size", "sky.colour"))
@@ -58,7 +54,7 @@ def _relation(thing: Thing, main: Thing) -> str | None:
 
 def _other_detail(scene: Scene, number: int, draw: Stream) -> Sentence:
     thing = scene.things[number]
-    what = _article(f"{thing.size} {thing.colour} {thing.shape}")
+    what = article(f"{thing.size} {thing.colour} {thing.shape}")
     relation = _relation(thing, scene.main)
     where = relation if relation is not None and draw.chance(0.3) else _place(thing)
     text = draw.pick(
@@ -115,9 +111,9 @@ def _sky(scene: Scene, draw: Stream) -> Sentence:
 def _frame(scene: Scene, draw: Stream) -> Sentence:
     text = draw.pick(
         (
-            f"The picture has {_article(scene.frame)} frame.",
-            f"Around it runs {_article(scene.frame)} border.",
-            f"{_article(scene.frame).capitalize()} frame goes around the picture.",
+            f"The picture has {article(scene.frame)} frame.",
+            f"Around it runs {article(scene.frame)} border.",
+            f"{article(scene.frame).capitalize()} frame goes around the picture.",
         )
     )
     return Sentence(text, ("frame",))
