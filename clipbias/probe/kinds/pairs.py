@@ -115,7 +115,7 @@ def pairs(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
         trials = [t for k, scene in enumerate(scenes) for t in scene_trials(scene, world.long_caption(scene), k)]
     else:
         raise UserError(
-            f"probe {probe.name}: say settings.file, a table of image, right, wrong; only the built-in scenes have their own"
+            f"probe {probe.name}: say settings.file, a table of image, right, wrong; only scenes have their own"
         )
     images = session.images()
     features, row, _ = session.texts([(text, None, 0) for t in trials for text in (t.right, t.wrong)])
