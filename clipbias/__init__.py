@@ -5,69 +5,35 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from clipbias.api import (
-        Results,
-        card,
-        compare,
-        list_datasets,
-        list_models,
-        list_probes,
-        load_results,
-    )
-    from clipbias.data.dataset import RetrievalDataset
-    from clipbias.data.loading import load_dataset, register_dataset
-    from clipbias.models.catalogue import register_model
-    from clipbias.models.encoder import Encoder
-    from clipbias.models.loading import load_model
+from typing import Any
 
 __version__ = "1.0.0"
-_LAZY = {
-    "Encoder": "clipbias.models.encoder",
-    "Results": "clipbias.api",
-    "RetrievalDataset": "clipbias.data.dataset",
-    "card": "clipbias.api",
-    "compare": "clipbias.api",
-    "list_datasets": "clipbias.api",
-    "list_models": "clipbias.api",
-    "list_probes": "clipbias.api",
-    "load_dataset": "clipbias.data.loading",
-    "load_model": "clipbias.models.loading",
-    "load_results": "clipbias.api",
-    "register_dataset": "clipbias.data.loading",
-    "register_model": "clipbias.models.catalogue",
-}
+
+
+def _public() -> dict[str, str]:
+    """The public names of ``__init__.pyi`` and the modules that define them."""
+    with open(f"{__path__[0]}/__init__.pyi", encoding="utf-8") as stub:
+        lines = [line.split() for line in stub if line.startswith("from ")]
+    return {line[-1]: line[1] for line in lines}
+
+
+_PUBLIC = _public()
 _CALLABLE = ("finetune", "probe", "report")
 """Folders of the package that are called like a command: ``clipbias.probe`` is both."""
-__all__ = [
-    "Encoder",
-    "Results",
-    "RetrievalDataset",
-    "card",
-    "compare",
-    "finetune",
-    "list_datasets",
-    "list_models",
-    "list_probes",
-    "load_dataset",
-    "load_model",
-    "load_results",
-    "probe",
-    "register_dataset",
-    "register_model",
-    "report",
-]
+__all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> object:
     """Import what is asked for only then, so that ``import clipbias`` stays cheap."""
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
     if name in _CALLABLE:
         return import_module(f"clipbias.{name}")
+    if name in _PUBLIC:
+        return _defined(name)
     raise AttributeError(f"module 'clipbias' has no attribute {name!r}")
+
+
+def _defined(name: str) -> Any:
+    return getattr(import_module(_PUBLIC[name]), name)
 
 
 def __dir__() -> list[str]:
@@ -75,17 +41,17 @@ def __dir__() -> list[str]:
 
 
 class _Called(ModuleType):
-    """A folder of the package that can be called as the function of `clipbias.api` of its name."""
+    """A folder of the package that can be called as the public function of its name."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return getattr(import_module("clipbias.api"), self.__name__.rpartition(".")[2])(*args, **kwargs)
+        return _defined(self.__name__.rpartition(".")[2])(*args, **kwargs)
 
     @property
     def __signature__(self) -> object:
         """What editors and `help` show."""
         from inspect import signature
 
-        return signature(getattr(import_module("clipbias.api"), self.__name__.rpartition(".")[2]))
+        return signature(_defined(self.__name__.rpartition(".")[2]))
 
 
 class _Package(ModuleType):

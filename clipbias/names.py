@@ -13,6 +13,7 @@ import html
 import json
 import re
 import unicodedata
+from collections.abc import Mapping
 
 _LONGEST = 80
 _DIGEST = 10
@@ -142,3 +143,14 @@ def for_json(value: object, indent: int | None = 1) -> str:
 
 def _escaped(character: str) -> str:
     return json.dumps(character)[1:-1]
+
+
+def flat(record: Mapping[str, object]) -> dict[str, object]:
+    """A record as a line of a table; the ``low`` of the record ``interval`` in it becomes ``interval_low``."""
+    out: dict[str, object] = {}
+    for key, value in record.items():
+        if isinstance(value, dict):
+            out |= {f"{key}_{name}": inner for name, inner in flat(value).items()}
+        else:
+            out[key] = value
+    return out

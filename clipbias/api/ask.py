@@ -113,20 +113,29 @@ def _data(data: Any, limit: int) -> tuple[Settings, RetrievalDataset]:
 
 
 def compare(first: Any, second: Any, results: str | Path = "results", margin: float | None = None) -> pd.DataFrame:
-    """Whether a condition costs one model more than another, as `clipbias compare`; fractions.
+    """Whether a condition costs one model more than another, as `clipbias compare`; a line each, fractions.
+
+    Columns are those of ``clipbias compare --csv``: probe, condition, direction, base_first, base_second, first,
+    second, p, p_holm, n, clusters, and the values and 95% ends of intervals, such as apart_value, apart_low and
+    apart_high. Where a probe moves sentences through places there are lines with ``place`` (a number, or "slope") and
+    each model's effect of it (effect_first_value, ...) too.
 
     Args:
         first, second: models' names in ``results``, run folders, or `Results` of one model each.
         results: where models are looked for by name.
-        margin: also test equivalence within so much, a fraction.
+        margin: also test equivalence within so much, a fraction: 0.02 is the command's ``--margin 2``.
 
     Raises:
-        UserError: nothing in common.
+        UserError: nothing in common, or a margin that is no fraction.
     """
     import pandas as pd
 
-    from clipbias.results.compare import as_record, compare_runs, run_pairs
+    from clipbias.names import flat
+    from clipbias.results.compare import run_pairs
+    from clipbias.results.pairs import compared
 
+    if margin is not None and not 0 < margin < 1:
+        raise UserError(f"margin {margin:g}: give a fraction between 0 and 1, such as 0.02 for 2 points")
     if isinstance(first, Results) and isinstance(second, Results):
         pairs = [
             (a.folder, b.folder)
@@ -138,7 +147,7 @@ def compare(first: Any, second: Any, results: str | Path = "results", margin: fl
             raise UserError("these results have no probe in common on the same data")
     else:
         pairs = run_pairs(str(first), str(second), Path(results))
-    return pd.DataFrame([as_record(found) for one, two in pairs for found in compare_runs(one, two, margin)])
+    return pd.DataFrame([flat(row) for one, two in pairs for row in compared(one, two, margin).records()])
 
 
 def card(results: Results | str | Path = "results") -> pd.DataFrame:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clipbias.cli.console import AsCsv, AsJson, say
+
+if TYPE_CHECKING:
+    from clipbias.results.pairs import Pair
 
 
 def register(app: typer.Typer) -> None:
@@ -29,35 +33,40 @@ def register(app: typer.Typer) -> None:
         """
         from clipbias.cli.console import note, printed
         from clipbias.errors import UserError
-        from clipbias.results.compare import as_record, changed_queries, compare_runs, comparison_text, run_pairs
-        from clipbias.results.folder import read_run
-        from clipbias.results.places import has_places, place_contrasts, place_record, places_text
+        from clipbias.results.compare import changed_queries, run_pairs
+        from clipbias.results.pairs import compared
 
         if margin is not None and not 0 < margin < 100:
             raise UserError(f"--margin {margin:g}: give points between 0 and 100")
-        within = None if margin is None else margin / 100
-        pairs = run_pairs(first, second, results)
+        pairs = [
+            compared(one, two, None if margin is None else margin / 100)
+            for one, two in run_pairs(first, second, results)
+        ]
         if as_json or as_csv:
-            whole: list[dict[str, object]] = []
-            rows: list[dict[str, object]] = []
-            for one, two in pairs:
-                names = [str(one), str(two)]
-                differences = [as_record(found) for found in compare_runs(one, two, within)]
-                places = [place_record(found) for found in place_contrasts(one, two)] if has_places(one) else []
-                changed = changed_queries(one, two).head(queries).to_dict("records")
-                record = {"runs": names, "differences": differences, "changed": changed}
-                whole.append(record | ({"places": places} if places else {}))
-                rows += [{"runs": names, **row} for row in [*differences, *places]]
-            printed(whole if as_json else rows, as_json, as_csv)
+            printed([_record(pair, queries) for pair in pairs] if as_json else _lines(pairs), as_json, as_csv)
             return
-        for one, two in pairs:
-            if has_places(one):
-                say(places_text(read_run(one), read_run(two), place_contrasts(one, two)))
-                continue
-            say(comparison_text(read_run(one), read_run(two), compare_runs(one, two, within)))
-            if queries:
-                for line in changed_queries(one, two).head(queries).itertuples():
-                    ranks = f"rank {line.rank_a:g} -> {line.rank_b:g}"
-                    say(f"    {line.condition:11} {line.direction.upper()} query {line.query}: {ranks}")
+        for pair in pairs:
+            say(pair)
+            for line in changed_queries(pair.first, pair.second).head(queries).itertuples() if queries else ():
+                ranks = f"rank {line.rank_a:g} -> {line.rank_b:g}"
+                say(f"    {line.condition:11} {line.direction.upper()} query {line.query}: {ranks}")
         if not queries:
             note(f"next: `clipbias compare {first} {second} --queries 5` names the captions that changed most")
+
+
+def _record(pair: Pair, queries: int) -> dict[str, object]:
+    """A pair of runs for JSON."""
+    from clipbias.results.compare import as_record, changed_queries
+    from clipbias.results.places import place_record
+
+    record = {
+        "runs": [str(pair.first), str(pair.second)],
+        "differences": [as_record(one) for one in pair.differences],
+        "changed": changed_queries(pair.first, pair.second).head(queries).to_dict("records"),
+    }
+    return record | ({"places": [place_record(one) for one in pair.places]} if pair.places else {})
+
+
+def _lines(pairs: Sequence[Pair]) -> list[dict[str, object]]:
+    """The same for CSV, a line per comparison."""
+    return [{"runs": [str(pair.first), str(pair.second)], **row} for pair in pairs for row in pair.records()]

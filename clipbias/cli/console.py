@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clipbias.names import for_csv, for_json, for_terminal
+from clipbias.names import flat, for_csv, for_json, for_terminal
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON output.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="CSV output.")]
@@ -144,18 +144,11 @@ def print_csv(records: Sequence[Mapping[str, object]]) -> None:
     import csv
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    flat = [_flat(record) for record in records]
-    keys = list(dict.fromkeys(key for record in flat for key in record))
+    lines = [flat(record) for record in records]
+    keys = list(dict.fromkeys(key for line in lines for key in line))
     writer.writerow(keys)
-    for record in flat:
-        writer.writerow([for_csv(_cell(record.get(key))) for key in keys])
-
-
-def _flat(record: Mapping[str, object]) -> dict[str, object]:
-    out: dict[str, object] = {}
-    for key, value in record.items():
-        out |= {f"{key}_{k}": v for k, v in _flat(value).items()} if isinstance(value, dict) else {key: value}
-    return out
+    for line in lines:
+        writer.writerow([for_csv(_cell(line.get(key))) for key in keys])
 
 
 def _cell(value: object) -> object:

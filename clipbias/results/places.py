@@ -26,6 +26,7 @@ _CONDITION = re.compile(r"(\d+)-at-(\d+)")
 class PlaceContrast(NamedTuple):
     """The effect of a place (None: the slope, a change a place) in fractions of R@1: two models' and second - first."""
 
+    probe: str
     direction: str
     place: int | None
     first: tuple[float, Interval | None]
@@ -45,7 +46,7 @@ def place_contrasts(first: Path, second: Path) -> list[PlaceContrast]:
     Raises:
         UserError: the runs are of different probes or data, or have no places.
     """
-    comparable_runs(first, second)
+    probe = comparable_runs(first, second)[0].probe
     for folder in (first, second):
         if not has_places(folder):
             raise UserError(f"{folder}: its probe moves no sentence through places")
@@ -63,7 +64,7 @@ def place_contrasts(first: Path, second: Path) -> list[PlaceContrast]:
         lines: list[Any] = [*range(1, int(place.max()) + 2), None]
         for line in lines:
             three = [one.slope if line is None else one.effects[line - 1] for one in found]
-            out.append(PlaceContrast(str(direction), line, *three))
+            out.append(PlaceContrast(probe, str(direction), line, *three))
     return out
 
 
@@ -73,14 +74,15 @@ def _credits(folder: Path) -> pd.DataFrame:
 
 
 def place_record(one: PlaceContrast) -> dict[str, object]:
-    """A contrast for JSON."""
+    """A contrast for tables and JSON; the place "slope" is the change a place."""
 
     def plain(found: tuple[float, Interval | None]) -> dict[str, object]:
         value, interval = found
         return {"value": value, "low": interval and interval.low, "high": interval and interval.high}
 
-    sides = {name: plain(getattr(one, name)) for name in ("first", "second", "apart")}
-    return {"direction": one.direction, "place": one.place, **sides}
+    sides = {"effect_first": one.first, "effect_second": one.second, "apart": one.apart}
+    named = {"probe": one.probe, "direction": one.direction, "place": "slope" if one.place is None else one.place}
+    return named | {name: plain(found) for name, found in sides.items()}
 
 
 def places_text(a: Run, b: Run, found: Sequence[PlaceContrast]) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+import clipbias
+from clipbias.cli.app import app
 from clipbias.data.scenes import WORLDS
 from clipbias.probe.kinds.monotone import himo, monotone, prefix_lengths
 from clipbias.probe.kinds.position import position
@@ -111,10 +115,18 @@ def test_intervals_of_the_interaction_of_model_and_place_cover_the_truth():
     assert 0.90 <= np.mean(covered) <= 0.99
 
 
-def test_two_models_are_compared_place_by_place(tmp_path):
-    from typer.testing import CliRunner
+def assert_table_is_csv(table, results):
+    """The function's table and the command's CSV are the same lines, places among them."""
+    run = CliRunner().invoke(app, ["compare", "steep", "level", "--results", str(results), "--csv"])
+    said = pd.read_csv(io.StringIO(run.stdout), dtype={"place": object})
+    assert list(said.columns) == ["runs", *table.columns]
+    places = table[table["place"].notna()]
+    assert len(places) == 5 and list(said["place"].dropna()) == [*"1234", "slope"] == [str(p) for p in places["place"]]
+    for column in ("apart_value", "apart_low", "effect_first_value", "effect_second_high", "p_holm"):
+        np.testing.assert_allclose(said[column], table[column].astype(float), rtol=1e-14, err_msg=column)
 
-    from clipbias.cli.app import app
+
+def test_two_models_are_compared_place_by_place(tmp_path):
     from clipbias.errors import UserError
     from clipbias.results.places import place_contrasts
 
@@ -131,6 +143,7 @@ def test_two_models_are_compared_place_by_place(tmp_path):
     assert found[0].apart[1].high < 0 < found[3].apart[1].low and found[4].apart[1].low > 0
     run = CliRunner().invoke(app, ["compare", "steep", "level", "--results", str(tmp_path)])
     assert run.exit_code == 0 and "a place  T2I" in run.stdout and "B - A" in run.stdout, run.output
+    assert_table_is_csv(clipbias.compare("steep", "level", results=tmp_path), tmp_path)
     other = simulated_run(tmp_path, "other", level, told * 0, place, query * 8 + told * 2 + square)
     assert place_contrasts(one, one)[0].apart == (0, None)
     with pytest.raises(UserError, match="moves no sentence"):
