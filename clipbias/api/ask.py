@@ -201,7 +201,7 @@ def report(
 def finetune(
     recipe: str,
     base: str = "nano-clip",
-    data: str = "scenes",
+    data: str = "scenes-2",
     *,
     out: str | Path,
     seed: int = 0,

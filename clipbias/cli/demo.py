@@ -1,4 +1,4 @@
-"""`clipbias demo`: every probe of the paper on the models that ship, then the report and what it shows."""
+"""`clipbias demo`: the paper's probes and token padding on the models that ship, then the report and what it shows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from clipbias.results.record import Row
 
 DEMO_MODELS = ("nano-clip", "nano-longclip", "nano-drop", "nano-sample", "nano-debias")
+DEMO_PROBES = ("paper", "token-padding")
+DEMO_DATA = "scenes-2"
 
 
 def register(app: typer.Typer) -> None:
@@ -25,30 +27,31 @@ def register(app: typer.Typer) -> None:
         out: Annotated[Path, typer.Option(help="Where the report is written.")] = Path("figures"),
         device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     ) -> None:
-        """Probe the models that ship, and write the report; a minute."""
-        from clipbias.cli.console import progress_bar
-        from clipbias.data.loading import load_dataset
-        from clipbias.models.loading import load_model
-        from clipbias.probe.asked import with_kept_images
-        from clipbias.probe.run import run_probe
-        from clipbias.probe.session import Session
-        from clipbias.probe.spec import find_probes
+        """Probe the models that ship, and write the report; under two minutes."""
+        from clipbias.cli.console import quiet
+        from clipbias.probe.asked import data_settings, wanted_probes
+        from clipbias.probe.distributed import local_device
+        from clipbias.probe.plan import cost
+        from clipbias.probe.sweep import Sweep, run_sweep
+        from clipbias.progress import watched
         from clipbias.report.build import build_report
         from clipbias.results.folder import read_rows
+        from clipbias.results.settings import Settings
 
-        probes = find_probes("paper")
-        dataset = load_dataset("scenes")
-        say(f"data: {dataset.protocol}")
-        dataset = with_kept_images(dataset)
-        rows: dict[str, list[Row]] = {}
+        probes, on = wanted_probes(list(DEMO_PROBES)), data_settings(DEMO_DATA)
+        models = [Settings(probe="", data="", model=name, device=local_device(device)) for name in DEMO_MODELS]
+        sweep = Sweep(probes, [(one, None) for one in models], [on], results)
+        say(f"data: {on[1].protocol}")
+        counts = cost(on[1], [probe for _, probe in probes]).counts()
+        rows: dict[str, list[Row]] = {name: [] for name in DEMO_MODELS}
         runs: dict[tuple[str, str], Path] = {}
-        for name in DEMO_MODELS:
-            say(f"model: {name}")
-            with progress_bar() as progress:
-                session = Session(load_model(name, device=device), dataset, progress=progress)
-                for probe in probes:
-                    runs[name, probe.name] = run_probe(session, probe, results)
-                rows[name] = [row for probe in probes for row in read_rows(runs[name, probe.name])]
+        with watched([counts] * len(models), quiet=quiet()) as watch:
+            for one in run_sweep(sweep, watch, watch.begin):
+                if one.folder is None:
+                    say(f"skipped {one.probe} of {one.model}: {one.problem}")
+                    continue
+                runs[one.model, one.probe] = one.folder
+                rows[one.model] += read_rows(one.folder)
         build_report([results], out)
         say("\n" + summary(rows) + "\n")
         say("\n".join(verdicts(runs)))
@@ -60,7 +63,7 @@ def summary(rows: dict[str, list[Row]]) -> str:
     """What the runs show, a line a question; numbers are T2I R@1 in percent with 95% intervals.
 
     Args:
-        rows: model -> rows of the paper's probes.
+        rows: model -> rows of the demo's probes; a model without a probe has no line under its questions.
     """
     found = {
         (model, row.probe, row.condition): row
@@ -85,11 +88,13 @@ def summary(rows: dict[str, list[Row]]) -> str:
         ("What moving the first sentence to fourth place changes", change, "swap-1-4", "swap-1-4"),
         ("What one padding sentence before two sentences changes", change, "padding", "pad-1"),
         ("What five padding sentences change", change, "padding", "pad-5"),
+        ("What 80 pads before two sentences change, DeBias-CLIP's own padding", change, "token-padding", "shift-80"),
     )
     lines = []
     for title, show, probe, condition in blocks:
         lines.append(f"{title}:")
-        lines += [f"  {model:14} {show(model, probe, condition)}" for model in rows]
+        able = [model for model in rows if (model, probe, condition) in found]
+        lines += [f"  {model:14} {show(model, probe, condition)}" for model in able]
     return "\n".join(lines)
 
 
@@ -109,6 +114,7 @@ def verdicts(
         ("drop-first", "drop-first", "Without the first sentence"),
         ("swap-1-4", "swap-1-4", "With the first sentence in fourth place"),
         ("padding", "pad-5", "Behind five padding sentences"),
+        ("token-padding", "shift-80", "Behind 80 pads"),
     ):
         found = compare_runs(runs[first, probe], runs[second, probe])
         apart = next(one.apart for one in found if (one.condition, one.direction) == (condition, "t2i"))

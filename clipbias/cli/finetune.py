@@ -39,7 +39,7 @@ def _finetune_command(name: str) -> Callable[..., None]:
     def command(
         base: Annotated[str, typer.Option(help="Model to start from: a name or a checkpoint.")] = "nano-clip",
         weights: Annotated[Path | None, typer.Option(help="The base model's checkpoint file.")] = None,
-        data: Annotated[str, typer.Option(help="Training data.")] = "scenes",
+        data: Annotated[str, typer.Option(help="Training data.")] = "scenes-2",
         root: Annotated[Path | None, typer.Option(help="The training data's folder.")] = None,
         split: Annotated[
             str | None, typer.Option(help="Which part of it; default train, of your own data all.")
@@ -93,21 +93,15 @@ def pretrain_nano_command(
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and order.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
-    data: Annotated[str, typer.Option(help="scenes or scenes-2.")] = "scenes",
 ) -> None:
-    """Train a nano CLIP from scratch on the web-like captions of the built-in scenes."""
+    """Train a nano CLIP from scratch on the web-like captions of scenes-2."""
     from clipbias.cli.console import pairs, progress_bar
-    from clipbias.errors import UserError
     from clipbias.finetune.export import export_run
     from clipbias.finetune.folder import training_lock
-    from clipbias.finetune.recipes import PRETRAIN_NANO, PRETRAIN_NANO_2
-    from clipbias.finetune.runs import BUILT_IN, pretrain_nano
+    from clipbias.finetune.recipes import PRETRAIN_NANO
+    from clipbias.finetune.runs import NANO_DATA, pretrain_nano
 
-    if data not in BUILT_IN:
-        raise UserError(f"--data {data}: a nano model is trained on {' or '.join(BUILT_IN)}")
-    chosen = (PRETRAIN_NANO_2 if data == "scenes-2" else PRETRAIN_NANO).override(
-        **{"seed": seed, **pairs(settings, "--set")}
-    )
+    chosen = PRETRAIN_NANO.override(**{"seed": seed, **pairs(settings, "--set")})
     folder = out or Path("runs") / f"pretrain-nano-seed{seed}"
     say(chosen.to_toml(), end="")
     with training_lock(folder):
@@ -117,9 +111,8 @@ def pretrain_nano_command(
                 folder,
                 resume=resume,
                 progress=lambda step, steps, values: bar(f"pretrain-nano, loss {values['loss']:.3f}", step, steps),
-                data=data,
             )
-        path = export_run(model, chosen, folder, f"clipbias finetune pretrain-nano --data {data} --seed {seed}", data)
+        path = export_run(model, chosen, folder, f"clipbias finetune pretrain-nano --seed {seed}", NANO_DATA)
     say(f"written: {path}")
 
 
@@ -141,14 +134,14 @@ def ablation_command(
         str, typer.Option(help="Model to start from; without it a nano base is trained for each seed.")
     ] = "",
     weights: Annotated[Path | None, typer.Option(help="The base model's checkpoint file.")] = None,
-    data: Annotated[str, typer.Option(help="Training data.")] = "scenes",
+    data: Annotated[str, typer.Option(help="Training data.")] = "scenes-2",
     root: Annotated[Path | None, typer.Option(help="The training data's folder.")] = None,
-    test: Annotated[str, typer.Option(help="Data the probes run on.")] = "scenes",
+    test: Annotated[str, typer.Option(help="Data the probes run on.")] = "scenes-2",
     test_root: Annotated[Path | None, typer.Option(help="Its folder.")] = None,
     seeds: Annotated[str, typer.Option(help="A training each, e.g. 0,1,2.")] = "0,1,2",
     dose: Annotated[
-        float, typer.Option(help="Of scenes-2: how likely boilerplate stands before a base's training captions.")
-    ] = 0.3,
+        float, typer.Option(help="How likely boilerplate stands before a nano base's training captions.")
+    ] = 0.0,
     settings: Settings = None,
     base_settings: Annotated[
         list[str] | None,
@@ -167,7 +160,7 @@ def ablation_command(
     from clipbias.cli.console import pairs, progress_bar
     from clipbias.errors import UserError
     from clipbias.finetune.grids import AskedGrid, run_seeds
-    from clipbias.finetune.recipes import PRETRAIN_NANO, PRETRAIN_NANO_2
+    from clipbias.finetune.recipes import PRETRAIN_NANO
     from clipbias.finetune.runs import BUILT_IN
 
     try:
@@ -177,9 +170,7 @@ def ablation_command(
     if data not in BUILT_IN and not base:
         raise UserError(f"--data {data} needs --base: only the built-in scenes can train a base of their own")
     recipes = _ablation_recipes(base, weights, data, pairs(settings, "--set"))
-    of_base = (PRETRAIN_NANO_2 if data == "scenes-2" else PRETRAIN_NANO).override(
-        **{"lead_dose": dose, **pairs(base_settings, "--set-base")}
-    )
+    of_base = PRETRAIN_NANO.override(**{"lead_dose": dose, **pairs(base_settings, "--set-base")})
     asked = AskedGrid(out, recipes, chosen, base, weights, data, root, test, test_root, of_base, device)
     grid = asked.grid()
     with progress_bar() as bar:
@@ -204,7 +195,7 @@ def _ablation_recipes(base: str, weights: Path | None, data: str, changes: dict[
         encoder = load_model(base, weights=weights, device="cpu")
         recipes = {name: for_base(recipe, encoder) for name, recipe in recipes.items()}
     if data in BUILT_IN:
-        recipes = {name: nano(recipe, data) for name, recipe in recipes.items()}
+        recipes = {name: nano(recipe) for name, recipe in recipes.items()}
     return {name: recipe.override(**changes) for name, recipe in recipes.items()}
 
 

@@ -175,7 +175,7 @@ SPEC = DatasetSpec(
 
 SECOND_SPEC = DatasetSpec(
     load_second,
-    title="the second world of scenes: a summary that stands again among 4 to 7 details; near-duplicates",
+    title="the second world of scenes: a summary that stands again among 4 to 6 details",
     licence="as clipbias",
     default_split="test",
     counts={split: (count, count) for split, count in v2.SPLITS.items()},

@@ -19,7 +19,7 @@ from clipbias.finetune.folder import training_lock
 from clipbias.finetune.measures import MEASURES, SHORT_SPLIT, answered, apart, finished, value
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.recipes import PRETRAIN_NANO
-from clipbias.finetune.runs import BUILT_IN, finetune, pretrain_nano, scenes_held_out, trainable
+from clipbias.finetune.runs import BUILT_IN, NANO_DATA, finetune, pretrain_nano, scenes_held_out, trainable
 from clipbias.finetune.train import Progress
 from clipbias.models.loading import load_model
 from clipbias.probe.run import run_probe
@@ -111,8 +111,8 @@ def _base(grid: Grid, seed: int, progress: Callable[[str], Progress]) -> tuple[s
     folder = grid.out / f"{BASE}-{seed}"
     recipe = grid.base_recipe.override(seed=seed)
     told = progress(folder.name)
-    model = pretrain_nano(recipe, folder, resume=True, progress=told, data=grid.data.name, device=grid.device)
-    return str(export_run(model, recipe, folder, grid.command, grid.data.name)), None
+    model = pretrain_nano(recipe, folder, resume=True, progress=told, device=grid.device)
+    return str(export_run(model, recipe, folder, grid.command, NANO_DATA)), None
 
 
 def _measures(grid: Grid, model: str, weights: Path | None, folder: Path) -> dict[str, float]:

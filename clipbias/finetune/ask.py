@@ -41,7 +41,7 @@ class Training:
     recipe: str
     base: str = "nano-clip"
     weights: str | Path | None = None
-    data: str = "scenes"
+    data: str = "scenes-2"
     root: str | Path | None = None
     split: str | None = None
     recipe_file: Path | None = None
@@ -60,7 +60,7 @@ def asked_recipe(asked: Training, encoder: Encoder) -> Recipe:
     """
     chosen = for_base(recipe_called(asked.recipe), encoder)
     if asked.data in BUILT_IN:
-        chosen = nano(chosen, asked.data)
+        chosen = nano(chosen)
     if asked.recipe_file is not None:
         chosen = read_recipe(asked.recipe_file, chosen)
     return chosen.override(**{"seed": asked.seed, **asked.settings})

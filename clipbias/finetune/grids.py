@@ -44,9 +44,9 @@ class AskedGrid:
     seeds: Sequence[int]
     base: str = ""
     weights: Path | None = None
-    data: str = "scenes"
+    data: str = "scenes-2"
     root: Path | None = None
-    test: str = "scenes"
+    test: str = "scenes-2"
     test_root: Path | None = None
     base_recipe: Recipe = PRETRAIN_NANO
     device: str = "auto"

@@ -45,7 +45,7 @@ class Recipe:
     precision: str = "fp32"
     pca_scope: str = "process"  # "process": components of each process' own share, as published; "global": of the batch
     pca_group: int = 0  # samples of a process' share that have components of their own; 0: all of it
-    lead_dose: float = 0.3  # of pre-training on scenes-2: how likely boilerplate stands before a caption's content
+    lead_dose: float = 0.0  # of pre-training: how likely boilerplate stands before a caption's content
     validation: int = 500  # samples held out at the end of the data (at most a tenth of them)
     validate_every: int = 500  # steps
     seed: int = 0

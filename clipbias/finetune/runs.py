@@ -29,7 +29,7 @@ from clipbias.models.build import VOCABULARY
 from clipbias.models.clip_encoder import ClipEncoder
 from clipbias.models.encoder import Encoder
 from clipbias.models.loading import choose_device
-from clipbias.models.nano import NANO_2_SHAPE, NANO_SHAPE, nano_clip
+from clipbias.models.nano import NANO_SHAPE, nano_clip
 from clipbias.models.preprocessing import clip_preprocessing
 from clipbias.models.tokenizer import ClipTokens, Tokens, clip_token_lists
 from clipbias.models.towers import EOT, PAD, SOT
@@ -43,18 +43,20 @@ SHORT = 77
 """CLIP's positions; models with more are not stretched again."""
 
 
-BUILT_IN = ("scenes", "scenes-2")
+NANO_DATA = "scenes-2"
+"""What nano bases are trained on."""
+BUILT_IN = (NANO_DATA, "scenes")
 """Data sets whose captions are generated."""
 
 
 @lru_cache(maxsize=2)
-def scene_tokens(data: str = "scenes") -> frozenset[int]:
+def scene_tokens(data: str = NANO_DATA) -> frozenset[int]:
     """Every token id that a caption of these built-in scenes can hold, and the special ones."""
     from clipbias.data.scenes import WORLDS
     from clipbias.scenes import v2
 
     world = WORLDS[data]
-    texts = list(v2.BOILERPLATE) if data == "scenes-2" else []
+    texts = list(v2.BOILERPLATE) if data == NANO_DATA else []
     for index in range(3000):
         scene = world.sample_scene("train", index)
         texts += [s.text for s in world.long_caption(scene)]
@@ -93,41 +95,37 @@ def pretrain_nano(
     out: Path,
     resume: bool = False,
     progress: Progress | None = None,
-    data: str = "scenes",
     device: str = "cpu",
 ) -> TrainModel:
-    """Train a nano CLIP from scratch on the web-like captions of the built-in scenes.
+    """Train a nano CLIP from scratch on the web-like captions of scenes-2.
 
     Args:
-        recipe: `recipes.PRETRAIN_NANO` or a variation; ``lead_dose`` is of scenes-2 (`clipbias.scenes.v2.web_caption`).
+        recipe: `recipes.PRETRAIN_NANO` or a variation; ``lead_dose`` is the corpus' (`clipbias.scenes.v2.web_caption`).
         out: the run's folder.
         resume: continue an interrupted run.
         progress: called after each step.
-        data: "scenes" or "scenes-2".
         device: as `clipbias.load_model` takes it; the first weights are the same on all.
     """
     from clipbias.data.loading import load_dataset
-    from clipbias.scenes import sample_scene, v2, web_caption
+    from clipbias.scenes import v2
 
-    dataset = training_pixels(load_dataset(data, split="train"))
+    dataset = training_pixels(load_dataset(NANO_DATA, split="train"))
 
     def short_variant(index: int, epoch: int) -> str:
-        if data == "scenes":
-            return web_caption(sample_scene("train", index), epoch)
         return v2.web_caption(v2.sample_scene("train", index), epoch, recipe.lead_dose)
 
     transform = clip_preprocessing(NANO_SHAPE.image_size)
     maker = BatchMaker(dataset, recipe, transform, _no_splitter, short_variant)
-    looked_at = BatchMaker(scenes_held_out(data), recipe, transform, _no_splitter, tokens=maker.tokenize)
+    looked_at = BatchMaker(scenes_held_out(), recipe, transform, _no_splitter, tokens=maker.tokenize)
     torch.manual_seed(recipe.seed)
-    clip = nano_clip(NANO_2_SHAPE if data == "scenes-2" else NANO_SHAPE)
+    clip = nano_clip()
     with torch.no_grad():
         # Only rows that a caption can use are kept, so that a file is small.
         unseen = torch.ones(VOCABULARY, dtype=torch.bool)
-        unseen[sorted(scene_tokens(data))] = False
+        unseen[sorted(scene_tokens())] = False
         clip.text.token_embedding.weight[unseen] = 0
     clip.to(choose_device(device))
-    with compact_tokens(clip, scene_tokens(data), 1.0):
+    with compact_tokens(clip, scene_tokens(), 1.0):
         model = TrainModel(clip, None, maker.tokenize)
         train(
             model, maker, recipe, out, resume=resume, progress=progress,
@@ -136,7 +134,7 @@ def pretrain_nano(
     return model
 
 
-def scenes_held_out(data: str = "scenes") -> RetrievalDataset:
+def scenes_held_out(data: str = NANO_DATA) -> RetrievalDataset:
     """300 scenes of the split "validation": looked at during trainings on scenes."""
     from clipbias.data.loading import load_dataset
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clipbias.models.build import ClipShape, build_clip
@@ -17,13 +16,9 @@ NANO_SHAPE = ClipShape(
     vision_width=128,
     vision_layers=4,
     text_width=128,
-    text_layers=4,
+    text_layers=3,
     context_length=77,
 )
-
-
-NANO_2_SHAPE = replace(NANO_SHAPE, text_layers=3)
-"""Of models of the second world of scenes: a text layer fewer, for the time that a grid of trainings takes."""
 
 
 def nano_clip(shape: ClipShape = NANO_SHAPE) -> CustomTextCLIP:

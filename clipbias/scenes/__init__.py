@@ -4,7 +4,7 @@ Everything is a pure function of ``(split, index)``; nothing is stored. The rand
 ``random.Random(text).random()`` alone, which Python guarantees to be the same in every version.
 """
 
-from clipbias.scenes.language import Sentence, long_caption, short_caption, web_caption
+from clipbias.scenes.language import Sentence, long_caption, short_caption
 from clipbias.scenes.render import render
 from clipbias.scenes.world import SPLITS, WORLD_VERSION, Scene, Thing, sample_scene
 
@@ -18,5 +18,4 @@ __all__ = [
     "render",
     "sample_scene",
     "short_caption",
-    "web_caption",
 ]

@@ -149,19 +149,3 @@ def short_caption(scene: Scene, variant: int = 0) -> str:
     if scene.frame != "none":
         parts.append(_frame(scene, draw).text)
     return " ".join(draw.shuffled(parts)[:2])
-
-
-def web_caption(scene: Scene, variant: int = 0) -> str:
-    """A caption to pre-train on, as the web has them: nearly always short, now and then longer.
-
-    24 in 25 are one `short_caption`; the others join two to five, each one more half as often. Without
-    the rare longer ones no position after the twentieth is ever trained, and a model's reading of long
-    captions is left to chance.
-    """
-    draw = Stream("web", scene.split, scene.index, variant)
-    count = 1
-    if draw.chance(0.04):
-        count = 2
-        while count < 5 and draw.chance(0.5):
-            count += 1
-    return " ".join(short_caption(scene, 5 * variant + k) for k in range(count))

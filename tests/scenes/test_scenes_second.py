@@ -1,4 +1,4 @@
-"""The second world: families of near-duplicates, a summary that stands again, a corpus by a stated distribution."""
+"""The second world: a summary that stands again, a corpus by a stated distribution."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ import pytest
 
 from clipbias.data.loading import load_dataset
 from clipbias.errors import UserError
-from clipbias.scenes.v2 import BOILERPLATE, FAMILY, long_caption, sample_scene, short_caption, web_caption
+from clipbias.scenes.v2 import BOILERPLATE, long_caption, sample_scene, short_caption, web_caption
 
 
-def test_the_test_split_is_families_that_differ_in_few_facts():
-    for family in range(50):
-        facts = [sample_scene("test", family * FAMILY + member).facts() for member in range(FAMILY)]
-        for number, one in enumerate(facts):
-            assert one not in facts[:number]
-            if number:
-                assert 1 <= sum(one[name] != facts[0][name] for name in one) <= 2
+def test_scenes_are_unlike_and_have_few_things():
+    facts = [tuple(sample_scene("test", index).facts().items()) for index in range(1_000)]
+    assert len(set(facts)) == 1_000
+    assert {len(sample_scene("test", index).things) for index in range(100)} == {2, 3}
     with pytest.raises(IndexError):
         sample_scene("test", 1_000)
 
@@ -59,7 +56,7 @@ def test_what_only_the_summary_says_is_small():
     )
     print(f"expected T2I R@1 of an oracle: summary {summary:.1%}, details {details:.1%}, all {whole:.1%}")
     print(f"details without the facts that the summary states {without:.1%}")
-    assert summary < 0.3 and details > 0.95 and whole > 0.99 and without < details
+    assert summary < 0.4 and details > 0.95 and whole > 0.99 and without < details
 
 
 def test_the_corpus_is_what_it_says():

@@ -24,8 +24,6 @@ from clipbias.scenes.v2.language import short_sentences
 from clipbias.scenes.v2.world import Stream
 from clipbias.scenes.world import Scene
 
-DOSE = 0.3
-"""The probability of a lead in the corpus that the shipped models were trained on."""
 LEAD_WORDS, TAIL, TAIL_WORDS, LONGER, MORE, BETWEEN = 4.0, 0.5, 6.0, 0.3, 0.6, 0.3
 
 _WORDS = """
@@ -51,7 +49,7 @@ def _boilerplate(draw: Stream, mean: float) -> str:
     return " ".join(words)
 
 
-def web_caption(scene: Scene, variant: int = 0, dose: float = DOSE) -> str:
+def web_caption(scene: Scene, variant: int = 0, dose: float = 0.0) -> str:
     """A caption to pre-train on; ``variant`` draws another one.
 
     Args:
