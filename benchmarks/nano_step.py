@@ -48,7 +48,7 @@ def main() -> None:
             runs[precision, packed] = (recipe, model)
         maker = BatchMaker(data, recipe, clip_preprocessing(NANO_SHAPE.image_size), lambda caption: [caption])
         for way, (recipe, model) in runs.items():
-            with compact_tokens(model.clip, scene_tokens(), 1.0) if way[1] else nullcontext():
+            with compact_tokens(model.clip, scene_tokens("scenes"), 1.0) if way[1] else nullcontext():
                 state = start_state(model, recipe)
                 for step in range(chosen.steps + 1):
                     batch = maker.batch(range(recipe.batch_size), step)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from clipbias.api.results import Results, load_results
 from clipbias.errors import UserError
 from clipbias.results.settings import Settings
+from clipbias.shipped import WORLD
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -201,7 +202,7 @@ def report(
 def finetune(
     recipe: str,
     base: str = "nano-clip",
-    data: str = "scenes-2",
+    data: str = WORLD,
     *,
     out: str | Path,
     seed: int = 0,

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipbias.cli.console import say
+from clipbias.shipped import WORLD
 
 if TYPE_CHECKING:
     from clipbias.results.record import Row
 
 DEMO_MODELS = ("nano-clip", "nano-longclip", "nano-drop", "nano-sample", "nano-debias")
 DEMO_PROBES = ("paper", "token-padding")
-DEMO_DATA = "scenes-2"
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
         from clipbias.results.folder import read_rows
         from clipbias.results.settings import Settings
 
-        probes, on = wanted_probes(list(DEMO_PROBES)), data_settings(DEMO_DATA)
+        probes, on = wanted_probes(list(DEMO_PROBES)), data_settings(WORLD)
         models = [Settings(probe="", data="", model=name, device=local_device(device)) for name in DEMO_MODELS]
         sweep = Sweep(probes, [(one, None) for one in models], [on], results)
         say(f"data: {on[1].protocol}")
@@ -116,6 +116,8 @@ def verdicts(
         ("padding", "pad-5", "Behind five padding sentences"),
         ("token-padding", "shift-80", "Behind 80 pads"),
     ):
+        if not {(first, probe), (second, probe)} <= runs.keys():
+            continue  # one of them cannot answer it
         found = compare_runs(runs[first, probe], runs[second, probe])
         apart = next(one.apart for one in found if (one.condition, one.direction) == (condition, "t2i"))
         points = f"{abs(100 * apart.value):.1f} points"

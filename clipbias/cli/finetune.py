@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipbias.cli.console import say
+from clipbias.shipped import WORLD
 
 if TYPE_CHECKING:
     from clipbias.finetune.ablation import Grid
@@ -39,7 +40,7 @@ def _finetune_command(name: str) -> Callable[..., None]:
     def command(
         base: Annotated[str, typer.Option(help="Model to start from: a name or a checkpoint.")] = "nano-clip",
         weights: Annotated[Path | None, typer.Option(help="The base model's checkpoint file.")] = None,
-        data: Annotated[str, typer.Option(help="Training data.")] = "scenes-2",
+        data: Annotated[str, typer.Option(help="Training data.")] = WORLD,
         root: Annotated[Path | None, typer.Option(help="The training data's folder.")] = None,
         split: Annotated[
             str | None, typer.Option(help="Which part of it; default train, of your own data all.")
@@ -142,6 +143,9 @@ def ablation_command(
     dose: Annotated[
         float, typer.Option(help="How likely boilerplate stands before a nano base's training captions.")
     ] = 0.0,
+    recipes: Annotated[
+        str, typer.Option(help="Recipes with commas between; none: the bases alone. Default: every step.")
+    ] = "",
     settings: Settings = None,
     base_settings: Annotated[
         list[str] | None,
@@ -169,9 +173,9 @@ def ablation_command(
         raise UserError(f"--seeds {seeds}: write whole numbers with commas between, e.g. 0,1,2") from error
     if data not in BUILT_IN and not base:
         raise UserError(f"--data {data} needs --base: only the built-in scenes can train a base of their own")
-    recipes = _ablation_recipes(base, weights, data, pairs(settings, "--set"))
+    arms = _ablation_recipes(recipes, base, weights, data, pairs(settings, "--set"))
     of_base = PRETRAIN_NANO.override(**{"lead_dose": dose, **pairs(base_settings, "--set-base")})
-    asked = AskedGrid(out, recipes, chosen, base, weights, data, root, test, test_root, of_base, device)
+    asked = AskedGrid(out, arms, chosen, base, weights, data, root, test, test_root, of_base, device)
     grid = asked.grid()
     with progress_bar() as bar:
         runs = run_seeds(
@@ -183,14 +187,17 @@ def ablation_command(
     _write_ablation(grid, runs, grid.test.protocol, table or out / "ablation.csv")
 
 
-def _ablation_recipes(base: str, weights: Path | None, data: str, changes: dict[str, Any]) -> dict[str, Recipe]:
+def _ablation_recipes(
+    names: str, base: str, weights: Path | None, data: str, changes: dict[str, Any]
+) -> dict[str, Recipe]:
     """The recipes of the grid, fitted to the base and the data."""
     from clipbias.finetune.ablation import GRID
     from clipbias.finetune.recipes import nano, recipe_called
     from clipbias.finetune.runs import BUILT_IN, for_base
     from clipbias.models.loading import load_model
 
-    recipes = {name: recipe_called(name) for name in GRID}
+    wanted = [] if names == "none" else names.split(",") if names else GRID
+    recipes = {name: recipe_called(name) for name in wanted}
     if base:
         encoder = load_model(base, weights=weights, device="cpu")
         recipes = {name: for_base(recipe, encoder) for name, recipe in recipes.items()}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipbias.cli.console import AsCsv, AsJson, say
+from clipbias.shipped import WORLD
 
 if TYPE_CHECKING:
     from clipbias.rerun.reproduce import Compared
@@ -23,7 +24,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def reproduce(
         model: Annotated[str, typer.Argument(help="A registered model, or `paper` for all of the paper.")],
-        data: Annotated[str, typer.Option(help="A data set.")] = "scenes",
+        data: Annotated[str, typer.Option(help="A data set.")] = WORLD,
         weights: Annotated[Path | None, typer.Option(help="The model's checkpoint file.")] = None,
         root: Annotated[Path | None, typer.Option(help="The data set's folder.")] = None,
         device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
@@ -132,7 +133,7 @@ def _paper(sessions: Sessions, device: str, precision: str, out: Path, told: Tol
     plan = paper_plan()
     ready = [(n.model, n.data) for n in plan if not n.missing]
     failed = []
-    for model, data in ready or [(name, "scenes") for name in DEMO_MODELS]:
+    for model, data in ready or [(name, WORLD) for name in DEMO_MODELS]:
         asked = Settings(probe="", model=model, data=data, device=device, precision=precision)
         for probe in find_probes("paper"):
             run_probe(sessions.of(asked), probe, out, settings=asked.changed(probe=probe.name))

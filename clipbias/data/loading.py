@@ -15,6 +15,7 @@ from clipbias.data.spec import DatasetSpec, Loader
 from clipbias.data.user import is_user_data, open_user_data
 from clipbias.errors import UserError
 from clipbias.registry import Registry
+from clipbias.shipped import WORLD
 
 DATASETS: Registry[DatasetSpec | Loader] = Registry("data set", "clipbias.datasets")
 DATASETS.add("scenes", "clipbias.data.scenes:SPEC")
@@ -124,5 +125,5 @@ def not_comparable(name: str) -> list[str]:
 
 
 def default_dataset_name() -> str:
-    """What is measured when no data set is named: DOCCI where its folder is configured, else scenes-2."""
-    return "docci" if configured_root("docci") is not None else "scenes-2"
+    """What is measured when no data set is named: DOCCI where its folder is configured, else scenes."""
+    return "docci" if configured_root("docci") is not None else WORLD

@@ -20,6 +20,7 @@ from clipbias.finetune.train import Progress
 from clipbias.models.encoder import Encoder
 from clipbias.models.loading import load_model
 from clipbias.probe.distributed import local_device, process_group
+from clipbias.shipped import WORLD
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Training:
     recipe: str
     base: str = "nano-clip"
     weights: str | Path | None = None
-    data: str = "scenes-2"
+    data: str = WORLD
     root: str | Path | None = None
     split: str | None = None
     recipe_file: Path | None = None

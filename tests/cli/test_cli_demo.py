@@ -19,8 +19,10 @@ def test_the_summary_prints_every_row():
     for probe, condition in (*CASES, ("padding", "pad-1"), ("padding", "pad-5")):
         change = {} if condition == "full" else {"delta": -0.1, "delta_low": -0.12, "delta_high": -0.08}
         rows.append(make_row(probe=probe, condition=condition, **change))
-    text = summary({"nano-longclip": rows, "nano-debias": rows})
-    assert text.count("nano-debias     -10.0 points (-12.0 to -8.0)") == 4
+    pads = make_row(probe="token-padding", condition="shift-80", delta=-0.1, delta_low=-0.12, delta_high=-0.08)
+    text = summary({"nano-longclip": rows, "nano-debias": [*rows, pads]})
+    assert text.count("nano-debias     -10.0 points (-12.0 to -8.0)") == 5
+    assert text.count("nano-longclip   -10.0 points (-12.0 to -8.0)") == 4
     assert text.count("nano-longclip   50.0 (40.0 to 60.0)") == 2
 
 

@@ -64,7 +64,7 @@ def test_a_compact_token_table_lies_on_the_device() -> None:
     with fake_device() as waits:
         model, maker = start(recipe)
         model = model.to(DEVICE)
-        with compact_tokens(model.clip, scene_tokens(), 1.0):
+        with compact_tokens(model.clip, scene_tokens("scenes"), 1.0):
             state = start_state(model, recipe)
             batch = maker.batch(range(8), 0)
             waits.clear()

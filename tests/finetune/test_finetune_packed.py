@@ -55,7 +55,7 @@ def test_a_compact_token_table_ends_in_the_weights_of_the_whole_one():
     ends = []
     for compact in (False, True):
         model, maker = start(recipe)
-        ids = scene_tokens() if compact else range(49_408)
+        ids = scene_tokens("scenes") if compact else range(49_408)
         kept = kept_by_decay(recipe, recipe.steps)
         with compact_tokens(model.clip, ids, kept if compact else 1.0):
             state = start_state(model, recipe)
