@@ -20,6 +20,28 @@ def _own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("CLIPBIAS_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
+@pytest.fixture
+def few_scenes(monkeypatch):
+    """Built-in worlds of 48 training scenes, 20 to look at during a training and 60 to probe: the commands' work on
+    them is the same, only less of it. For commands in this process."""
+    from dataclasses import replace
+
+    from clipbias.data import scenes
+    from clipbias.data.build import without_images
+    from clipbias.data.loading import load_dataset
+
+    splits = {"train": 48, "validation": 1000, "test": 60, "short": 60}
+    for name in ("FIRST", "SECOND"):
+        world = getattr(scenes, name)
+        fewer = {split: count for split, count in splits.items() if split in world.splits}
+        monkeypatch.setattr(scenes, name, replace(world, splits=fewer))
+
+    def held_out(data):
+        return without_images(load_dataset(data, split="validation"), range(20, 1000), "other")
+
+    monkeypatch.setattr("clipbias.finetune.ask.scenes_held_out", held_out)
+
+
 hypothesis.settings.register_profile("long", max_examples=10_000, deadline=None)
 hypothesis.settings.register_profile("short", deadline=None)
 hypothesis.settings.load_profile("short")

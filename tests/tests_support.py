@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -68,6 +75,44 @@ def write_models(root: Path, model: str, data: str = "d", **changes: object) -> 
                         )  # fmt: skip
         run = make_run(model=model, probe=probe, data=data, **changes)
         write_run(run_folder(root, f"{model}-{len(model)}", data, probe), run, rows, queries)
+
+
+def run_here(*arguments: object, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command line in this process: what `python -m clipbias` prints and exits with, without a start's seconds.
+
+    Args:
+        arguments: of the command.
+        cwd: the folder it runs in.
+        variables: of the environment; CLIPBIAS_CACHE stays the test's own.
+    """
+    from clipbias.cli.app import main
+
+    words = list(map(str, arguments))
+    out, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    logger = logging.getLogger("clipbias")
+    logged = logger.handlers[:], logger.level, logger.propagate
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    code = 0
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.startswith("CLIPBIAS_") and name != "CLIPBIAS_CACHE":
+                patch.delenv(name)
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", ["clipbias", *words])
+        logger.handlers[:] = []
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+                main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        finally:
+            logger.handlers[:], logger.level, logger.propagate = logged
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    texts = (stream.buffer.getvalue().decode() for stream in (out, errors))
+    return subprocess.CompletedProcess(words, code, *texts)
 
 
 needs_compiler = pytest.mark.skipif(

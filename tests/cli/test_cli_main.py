@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests_support import run_here
 from typer.testing import CliRunner
 
 from clipbias.cli.app import app
@@ -59,7 +60,7 @@ def test_a_model_whose_weights_are_not_here_is_answered_with_where_to_get_them(t
     ],
 )
 def test_wrong_use_is_one_line_and_exit_code_2(tmp_path, arguments, message):
-    run = clipbias(*arguments, cwd=tmp_path)
+    run = run_here(*arguments, cwd=tmp_path)
     assert run.returncode == 2, run.stderr
     assert message in run.stderr
     assert "Traceback" not in run.stderr and run.stderr.count("\n") == 1
@@ -93,7 +94,7 @@ def test_data_show_writes_the_picture_and_the_caption(tmp_path):
 
     from clipbias.scenes import long_caption, render, sample_scene
 
-    run = clipbias("data", "show", "scenes", "7", "--out", "seen", cwd=tmp_path)
+    run = run_here("data", "show", "scenes", "7", "--out", "seen", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     scene = sample_scene("test", 7)
     sentences = [sentence.text for sentence in long_caption(scene)]
@@ -102,9 +103,9 @@ def test_data_show_writes_the_picture_and_the_caption(tmp_path):
     assert all(sentence in run.stdout for sentence in sentences)
 
 
-def test_probe_report_and_compare_in_one_go(tmp_path):
+def test_probe_report_and_compare_in_one_go(tmp_path, few_scenes):
     for model in ("nano-longclip", "nano-debias"):
-        run = clipbias("probe", "drop-first", "--model", model, cwd=tmp_path, COLUMNS="100")
+        run = run_here("probe", "drop-first", "--model", model, cwd=tmp_path, COLUMNS="100")
         assert run.returncode == 0, run.stderr
         assert "no --data given" in run.stdout
     folders = [
@@ -112,11 +113,11 @@ def test_probe_report_and_compare_in_one_go(tmp_path):
         for model in ("nano-longclip", "nano-debias")
     ]
     stamps = [(folder / "run.json").stat().st_mtime_ns for folder in folders]
-    again = clipbias("probe", "drop-first", "--model", "nano-debias", cwd=tmp_path)
+    again = run_here("probe", "drop-first", "--model", "nano-debias", cwd=tmp_path)
     assert again.returncode == 0 and (folders[1] / "run.json").stat().st_mtime_ns == stamps[1]
-    compared = clipbias("compare", *map(str, folders), cwd=tmp_path)
+    compared = run_here("compare", *map(str, folders), cwd=tmp_path)
     assert compared.returncode == 0 and "B - A" in compared.stdout
-    reported = clipbias("report", "--out", "figures", cwd=tmp_path)
+    reported = run_here("report", "--out", "figures", cwd=tmp_path)
     assert reported.returncode == 0, reported.stderr
     for name in (
         "scenes-drops.png",
@@ -128,21 +129,21 @@ def test_probe_report_and_compare_in_one_go(tmp_path):
     ):
         assert (tmp_path / "figures" / name).stat().st_size > 100
     first = {p.name: p.read_bytes() for p in (tmp_path / "figures").iterdir()}
-    assert clipbias("report", "--out", "figures", cwd=tmp_path).returncode == 0
+    assert run_here("report", "--out", "figures", cwd=tmp_path).returncode == 0
     second = {p.name: p.read_bytes() for p in (tmp_path / "figures").iterdir()}
     assert first == second
 
 
-def test_what_programs_read_is_json_on_stdout_alone(tmp_path):
+def test_what_programs_read_is_json_on_stdout_alone(tmp_path, few_scenes):
     asked = [
         ("models",), ("models", "nano-clip"), ("data", "list"), ("cache", "info"),
         ("probe", "drop-first", "--model", "nano-debias", "--model", "nano-longclip"),
         ("card",), ("compare", "nano-debias", "nano-longclip", "--queries", "3"),
     ]  # fmt: skip
     for arguments in asked:
-        run = clipbias(*arguments, "--json", cwd=tmp_path, CLIPBIAS_CACHE=str(tmp_path / "cache"))
+        run = run_here(*arguments, "--json", cwd=tmp_path, CLIPBIAS_CACHE=str(tmp_path / "cache"))
         assert run.returncode == 0 and json.loads(run.stdout), (arguments, run.stderr)
-    run = clipbias("compare", "nano-debias", "nano-longclip", "--queries", "3", "--json", cwd=tmp_path)
+    run = run_here("compare", "nano-debias", "nano-longclip", "--queries", "3", "--json", cwd=tmp_path)
     (pair,) = json.loads(run.stdout)
     assert len(pair["changed"]) == 3 and {d["condition"] for d in pair["differences"]} == {"full", "drop-first"}
     (tmp_path / "data").mkdir()
@@ -151,7 +152,7 @@ def test_what_programs_read_is_json_on_stdout_alone(tmp_path):
     whole = (tmp_path / "data" / "a.png").read_bytes()
     for content, code in ((whole, 0), (whole[:1000], 1)):
         (tmp_path / "data" / "a.png").write_bytes(content)
-        run = clipbias("data", "check", "data", "--json", cwd=tmp_path)
+        run = run_here("data", "check", "data", "--json", cwd=tmp_path)
         findings = json.loads(run.stdout)["findings"]
         assert run.returncode == code == int(not all(one["fine"] for one in findings)), run.stderr
 
@@ -176,7 +177,7 @@ def test_commands_that_only_tell(arguments, words, monkeypatch):
     assert all(word in told.output for word in words), told.output
 
 
-def test_nothing_is_coloured_or_drawn_where_nobody_looks_or_wants_it(tmp_path):
+def test_nothing_is_coloured_or_drawn_where_nobody_looks_or_wants_it(tmp_path, few_scenes):
     for arguments, variables in (
         (("probe", "drop-first", "--model", "nano-debias"), {}),
         (("--quiet", "models"), {}),
@@ -184,7 +185,8 @@ def test_nothing_is_coloured_or_drawn_where_nobody_looks_or_wants_it(tmp_path):
         (("probe", "nothing", "--model", "nano-clip"), {}),
         (("prob",), {"NO_COLOR": "1"}),
     ):
-        run = clipbias(*arguments, cwd=tmp_path, **variables)
+        start = clipbias if arguments == ("models",) else run_here
+        run = start(*arguments, cwd=tmp_path, **variables)
         assert "\x1b" not in run.stdout + run.stderr, arguments
         assert run.returncode == 0 or not run.stdout
 
@@ -226,14 +228,14 @@ def test_the_shell_can_complete_commands(tmp_path):
 def test_options_come_from_a_file_or_the_environment_too(tmp_path):
     (tmp_path / "c.toml").write_text("[cache.info]\njson = true\n[leaderboard]\nresults = ['nowhere']\n")
     environment = {"CLIPBIAS_CACHE": str(tmp_path / "cache")}
-    assert clipbias("--config", "c.toml", "cache", "info", cwd=tmp_path, **environment).stdout.startswith("{")
-    assert clipbias("cache", "info", cwd=tmp_path, CLIPBIAS_CACHE_INFO_AS_JSON="1", **environment).stdout.startswith(
+    assert run_here("--config", "c.toml", "cache", "info", cwd=tmp_path, **environment).stdout.startswith("{")
+    assert run_here("cache", "info", cwd=tmp_path, CLIPBIAS_CACHE_INFO_AS_JSON="1", **environment).stdout.startswith(
         "{"
     )
-    run = clipbias("--config", "c.toml", "leaderboard", cwd=tmp_path)
+    run = run_here("--config", "c.toml", "leaderboard", cwd=tmp_path)
     assert run.returncode == 2 and "nowhere: no such results folder" in run.stderr
     # What is written on the command line comes first.
-    assert "elsewhere" in clipbias("--config", "c.toml", "leaderboard", "--results", "elsewhere", cwd=tmp_path).stderr
+    assert "elsewhere" in run_here("--config", "c.toml", "leaderboard", "--results", "elsewhere", cwd=tmp_path).stderr
 
 
 @pytest.mark.parametrize(
@@ -248,5 +250,5 @@ def test_options_come_from_a_file_or_the_environment_too(tmp_path):
 )
 def test_a_wrong_configuration_is_one_line(tmp_path, content, message):
     (tmp_path / "c.toml").write_text(content)
-    run = clipbias("--config", "c.toml", "models", cwd=tmp_path)
+    run = run_here("--config", "c.toml", "models", cwd=tmp_path)
     assert run.returncode == 2 and re.search(message, run.stderr) and run.stderr.count("\n") == 1

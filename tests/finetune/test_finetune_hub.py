@@ -37,7 +37,7 @@ def library_features(folder, length):
 
 
 @pytest.mark.parametrize("kind", LENGTHS)
-def test_a_hub_model_is_trained_and_comes_back_as_its_own_kind_of_folder(kind, tmp_path):
+def test_a_hub_model_is_trained_and_comes_back_as_its_own_kind_of_folder(kind, tmp_path, few_scenes):
     short, long = LENGTHS[kind]
     write_hub_folder(kind, tmp_path / "base", context=short)
     base = clipbias.load_model(str(tmp_path / "base"), device="cpu")

@@ -135,7 +135,7 @@ def test_parts_and_forgotten_activations_change_no_gradient(folder, dataset, cha
     close(found, wanted)
 
 
-def test_the_command_trains_it_and_its_export_is_open_clips(folder, tmp_path):
+def test_the_command_trains_it_and_its_export_is_open_clips(folder, tmp_path, few_scenes):
     out = tmp_path / "run"
     arguments = ["finetune", "debias", "--base", str(folder), "--no-evaluate", "--out", str(out)]
     settings = [f"{name}={value}" for name, value in {**QUICK, "precision": "fp32"}.items()]

@@ -227,7 +227,7 @@ def test_training_lowers_the_loss(tmp_path):
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.3
 
 
-def test_a_loaded_model_is_trained_whole(tmp_path):
+def test_a_loaded_model_is_trained_whole(tmp_path, few_scenes):
     """A model from the catalogue comes frozen; the command must train every part of it."""
     options = {"steps": 2, "batch_size": 16, "pca_dim": 4, "warmup": 1, "lr": 0.05}
     settings = [text for key, value in options.items() for text in ("--set", f"{key}={value}")]
