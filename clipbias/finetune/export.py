@@ -15,10 +15,10 @@ from clipbias.finetune.folder import last_metrics
 from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipe import Recipe
 from clipbias.models.build import HEAD_WIDTH, VOCABULARY, ClipShape
-from clipbias.models.checkpoint import write_tensors
+from clipbias.models.checkpoint import read_tensors, write_tensors
 from clipbias.models.clip_encoder import ClipEncoder, reads_clip_tokens
 from clipbias.models.encoder import Encoder
-from clipbias.models.layouts import State, compact_tokens, custom_to_openai, shape_of, to_longclip_layout
+from clipbias.models.layouts import TOKENS, State, compact_tokens, custom_to_openai, shape_of, to_longclip_layout
 from clipbias.models.libraries.openclip_config import CONFIG
 from clipbias.models.libraries.tokens import HubTokens
 from clipbias.models.libraries.transformers_clip import HubClip, HubVisual, write_hub_folder
@@ -131,23 +131,25 @@ def _openclip_config(shape: ClipShape, quick: bool) -> dict[str, Any]:
     return {"model_cfg": {**model, "custom_text": True}, "preprocess_cfg": {"size": shape.image_size, **pixels}}
 
 
-def export(model: TrainModel, path: Path, card: str, half: bool = False, compact: bool = False) -> None:
-    """Write ``path`` (a plain ``.pt`` state dict) and its model card beside it.
-
-    Args:
-        model: the trained model.
-        path: the checkpoint to write.
-        card: the card's Markdown text.
-        half: store floating point tensors as fp16, as the authors' files do.
-        compact: store only the token rows in use; clipbias's readers fill the others with zeros.
-    """
-    state = {key: value.detach().cpu().contiguous() for key, value in export_state(model).items()}
-    if compact:
-        state = compact_tokens(state)
-    if half:
-        state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
-    write_tensors(path, state)
+def export(model: TrainModel, path: Path, card: str) -> None:
+    """Write ``path`` (a plain ``.pt`` state dict) and its model card beside it."""
+    write_tensors(path, {key: value.detach().cpu().contiguous() for key, value in export_state(model).items()})
     write_text(path.with_suffix(".md"), card)
+
+
+def write_small(model: Path, path: Path) -> None:
+    """Write a run's ``model.pt`` as the packaged models are: fp16, and of the token table the rows in use alone.
+
+    Readers of clipbias fill the other rows with zeros; other people's do not.
+
+    Raises:
+        UserError: not a checkpoint that is read, or without a CLIP's token table.
+    """
+    state = read_tensors(model)
+    if TOKENS not in state:
+        raise UserError(f"{model}: not a checkpoint in OpenAI's or Long-CLIP's layout")
+    small = {key: value.half() if value.is_floating_point() else value for key, value in compact_tokens(state).items()}
+    write_tensors(path, small)
 
 
 def model_card(title: str, made_by: str, recipe: str, facts: dict[str, str]) -> str:

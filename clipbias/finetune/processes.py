@@ -56,9 +56,10 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, mine: Tensor) -> Tensor:
         ctx.rows = len(mine)
-        parts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, mine.contiguous())
-        return torch.cat(parts)
+        # One tensor for all processes' rows: gathering into a list would need a second copy to join them.
+        together = mine.new_empty((len(mine) * dist.get_world_size(), *mine.shape[1:]))
+        dist.all_gather_into_tensor(together, mine.contiguous())
+        return together
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:

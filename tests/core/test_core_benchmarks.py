@@ -29,3 +29,10 @@ def test_the_gpu_benchmark_fills_every_table(monkeypatch: pytest.MonkeyPatch, ca
         assert hours == pytest.approx(3 * 1_246_901 / speed / 3600, rel=0.02, abs=0.1)
         assert cost == pytest.approx(3 * hours, abs=0.1)
     assert re.search(r"captions, \d+ dimensions", " ".join(tables))
+
+
+def test_the_seed_that_ships_is_the_median(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    median_seed = importlib.import_module("ship").median_seed
+    assert median_seed({0: 5.0, 1: -1.0, 2: 3.0}) == 2
+    assert median_seed({4: 1.0, 5: 2.0, 6: 3.0, 7: 9.0}) == 5 and median_seed({3: 1.0, 1: 1.0}) == 1
