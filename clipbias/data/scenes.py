@@ -38,10 +38,13 @@ SECOND = World("scenes-2", v2.WORLD_VERSION, v2.SPLITS, v2.sample_scene, v2.long
 WORLDS = {world.name: world for world in (FIRST, SECOND)}
 
 
-def knows_scenes(dataset: RetrievalDataset) -> bool:
-    """Whether the facts behind the data set's images are known, and its captions are the long ones of a world."""
-    world = WORLDS.get(dataset.name)
-    return world is not None and dataset.split in world.splits and dataset.sentences is not None
+def world_of(dataset: RetrievalDataset) -> World | None:
+    """The world that a data set, or the first images of it, shows: the facts behind its images are known.
+
+    None where there is none, or its captions are not the world's long ones.
+    """
+    world = WORLDS.get(re.sub(r"\[:\d+\]$", "", dataset.name))
+    return world if world and dataset.split in world.splits and dataset.sentences is not None else None
 
 
 @dataclass(frozen=True)

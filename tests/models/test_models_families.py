@@ -6,6 +6,7 @@ import numpy as np
 import plain_clip as plain
 import pytest
 import torch
+from every_class import debias_names, fgclip_state
 from hub_clip import clip_tokenizer
 from PIL import Image
 from safetensors.torch import save_file
@@ -103,11 +104,8 @@ def test_smartclips_further_tensors_are_left_out_and_named(tmp_path):
 def test_debias_reads_both_ways_and_says_which(tmp_path, prefix, positions):
     state = plain.random_state(context=248)
     res = plain.random_state(context=248, seed=1)["positional_embedding"]
-    custom = {
-        prefix + (key if key.startswith("visual.") or key == "logit_scale" else f"text.{key}"): value
-        for key, value in state.items()
-    }
-    custom[f"{prefix}text.positional_embedding_res"] = res
+    named = debias_names(state | {"positional_embedding_res": res})
+    custom = {f"{prefix}{key}": value for key, value in named.items()}
     saved = {"epoch": 3, "name": "x", "state_dict": custom, "optimizer": {"state": {}}, "scaler": {}}
     torch.save(saved, tmp_path / "d.pt")
     encoder = clipbias.load_model(str(tmp_path / "d.pt"), positions=positions)
@@ -116,46 +114,6 @@ def test_debias_reads_both_ways_and_says_which(tmp_path, prefix, positions):
     base = state["positional_embedding"]
     # The official loader overwrites the saved table with the base one before use.
     check(encoder, state, 248, base if positions == "official" else torch.cat([base[:20], res[20:]]))
-
-
-def fgclip_state(state: plain.State) -> tuple[plain.State, dict[str, torch.Tensor]]:
-    """The state in FG-CLIP's Hugging Face names, and its further tables."""
-    more = {
-        name: plain.random_state(context=248, seed=seed)["positional_embedding"]
-        for name, seed in (("ori", 5), ("res", 6))
-    }
-    filip = plain.random_state(seed=7)["text_projection"]
-    names = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
-    out = {
-        "vision_model.embeddings.class_embedding": state["visual.class_embedding"],
-        "vision_model.embeddings.patch_embedding.weight": state["visual.conv1.weight"],
-        "vision_model.embeddings.position_embedding.weight": state["visual.positional_embedding"],
-        "vision_model.embeddings.position_ids": torch.arange(5)[None],
-        "visual_projection.weight": state["visual.proj"].T.contiguous(),
-        "text_model.embeddings.token_embedding.weight": state["token_embedding.weight"],
-        "text_model.embeddings.position_embedding.weight": state["positional_embedding"],
-        "text_model.embeddings.position_embedding_ori.weight": more["ori"],
-        "text_model.embeddings.position_embedding_res.weight": more["res"],
-        "text_projection.weight": state["text_projection"].T.contiguous(),
-        "text_filip_projection.weight": filip.T.contiguous(),
-        "logit_scale": state["logit_scale"],
-        "logit_scale_finegraind": torch.tensor(1.0),
-        "logit_scale_hardneg": torch.tensor(1.0),
-    }
-    for kind in ("weight", "bias"):
-        out[f"vision_model.pre_layrnorm.{kind}"] = state[f"visual.ln_pre.{kind}"]
-        out[f"vision_model.post_layernorm.{kind}"] = state[f"visual.ln_post.{kind}"]
-        out[f"text_model.final_layer_norm.{kind}"] = state[f"ln_final.{kind}"]
-    for ours, theirs in (("visual.transformer", "vision_model"), ("transformer", "text_model")):
-        for i in range(2):
-            block, layer = f"{ours}.resblocks.{i}", f"{theirs}.encoder.layers.{i}"
-            for kind in ("weight", "bias"):
-                for a, b in names.items():
-                    out[f"{layer}.{b}.{kind}"] = state[f"{block}.{a}.{kind}"]
-                out[f"{layer}.self_attn.out_proj.{kind}"] = state[f"{block}.attn.out_proj.{kind}"]
-                for part, value in zip("qkv", state[f"{block}.attn.in_proj_{kind}"].chunk(3), strict=True):
-                    out[f"{layer}.self_attn.{part}_proj.{kind}"] = value.contiguous()
-    return out, {**more, "filip": filip}
 
 
 @pytest.mark.parametrize("context", [None, 77])

@@ -128,6 +128,24 @@ def test_tokens_know_their_place(pair):
         assert (np.diff(spans[:, 0]) >= 0).all() and ((spans >= 0) & (spans <= len(text))).all()
 
 
+def test_reading_and_texts_too_long_say_nothing(tmp_path, capfd):
+    write_hub_folder("clip", tmp_path)
+    capfd.readouterr()
+    encoder = clipbias.load_model(str(tmp_path), device="cpu")
+    encoder.encode_texts(["a dog " * 100])
+    assert encoder.token_lengths(["a dog " * 100])[0] > encoder.context_length
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_vocabulary_is_read_once_for_all_identities(pair, monkeypatch):
+    from clipbias.models.libraries import tokens
+
+    encoder, *_ = pair
+    known = encoder.identity()
+    monkeypatch.setattr(tokens, "digest", lambda *parts: pytest.fail("read again"))
+    assert encoder.identity() == known
+
+
 def test_an_unknown_kind_code_and_missing_weights_are_refused(tmp_path):
     write_hub_folder("clip", tmp_path)
     path = tmp_path / "config.json"

@@ -20,6 +20,7 @@ from clipbias.models.encoder import Encoder
 from clipbias.models.hub import hub_folder, quiet, split_revision
 from clipbias.models.libraries.folder import Fields, checked, read_config, read_list
 from clipbias.models.libraries.transformers import FILES, read_model
+from clipbias.models.libraries.transformers_files import without_bars
 from clipbias.models.wrapped import WrappedEncoder
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def _trusted(folder: Path, device: torch.device, trust_remote_code: bool, reason
     except ImportError as error:
         raise UserError(f"{reason}; and it needs a package: pip install 'clipbias[st]'") from error
     try:
-        with quiet():
+        with quiet(), without_bars():
             return SentenceTransformer(str(folder), device=str(device), trust_remote_code=trust_remote_code)
     except Exception as error:
         line = " ".join(str(error).split())[:200]

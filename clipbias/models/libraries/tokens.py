@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from torch import Tensor
 from clipbias.models.identity import digest
 from clipbias.models.spans import original_spans, word_spans
 from clipbias.models.tokenizer import require_room
+
+# Of the text alone, however long.
+_PLAIN = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
 
 
 class HubTokens:
@@ -89,9 +93,7 @@ class HubTokens:
         if not len(texts):
             return []
         cleaned = [self._clean(text) for text in texts]
-        return [
-            tuple(row) for row in self.tokenizer(cleaned, add_special_tokens=False, split_special_tokens=True).input_ids
-        ]
+        return [tuple(row) for row in self.tokenizer(cleaned, **_PLAIN).input_ids]
 
     def spans(self, texts: Sequence[str]) -> list[np.ndarray]:
         """See `clipbias.models.tokenizer.Tokens.spans`."""
@@ -101,8 +103,7 @@ class HubTokens:
         cleaned = self._clean(text)
         if not self._fast:
             return self._spans_by_word(text, cleaned)
-        plain = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
-        found = self.tokenizer(cleaned, return_offsets_mapping=True, **plain)
+        found = self.tokenizer(cleaned, return_offsets_mapping=True, **_PLAIN)
         places = np.array(found.offset_mapping, dtype=np.int64).reshape(-1, 2)
         return original_spans(places, cleaned, text, self._clean)
 
@@ -145,7 +146,7 @@ class HubTokens:
         """See `clipbias.models.tokenizer.Tokens.record`."""
         return {
             "kind": type(self.tokenizer).__name__,
-            "vocabulary": self._digest(),
+            "vocabulary": self._digest,
             "cleaning": self._cleaning,
             "special_words": "plain text",
             "length": self.context_length,
@@ -156,6 +157,7 @@ class HubTokens:
             "strip_separator": self._strip,
         }
 
+    @cached_property
     def _digest(self) -> str:
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None:

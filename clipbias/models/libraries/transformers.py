@@ -16,7 +16,7 @@ from clipbias.models.encoder import PATHS
 from clipbias.models.hub import hub_folder, quiet, split_revision
 from clipbias.models.libraries.folder import VOCABULARIES
 from clipbias.models.libraries.tokens import HubTokens
-from clipbias.models.libraries.transformers_files import Parts, read_folder
+from clipbias.models.libraries.transformers_files import Parts, read_folder, without_bars
 from clipbias.models.tower import TextTower
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def read_model(
         UserError: as there.
     """
     try:
-        with quiet():
+        with quiet(), without_bars():
             parts = read_folder(folder, trust_remote_code, context)
     except ImportError as error:
         raise UserError(f"{name} needs a package that is not here ({error}); pip install 'clipbias[hf]'") from error

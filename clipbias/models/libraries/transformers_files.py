@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,6 +59,20 @@ class Parts:
     fingerprint: str
     options: Mapping[str, str]
     image_options: Callable[[Image.Image], Mapping[str, Any]] = lambda image: {}
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Without transformers' progress bars: reading weights is a line for each of them."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def read_folder(folder: Path, trust_remote_code: bool = False, context: int | str | None = None) -> Parts:

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from clipbias.data.scenes import WORLDS, knows_scenes
-from clipbias.errors import UserError
+from clipbias.data.scenes import world_of
+from clipbias.errors import NotApplicable, UserError
 from clipbias.gate import check_count, read_text
 from clipbias.probe.measure import mean_rows, no_queries
 from clipbias.probe.session import Session
@@ -104,17 +104,18 @@ def pairs(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     """Rows, a condition a group: ``pair_accuracy``, and ``item_accuracy`` where an item has several trials.
 
     Raises:
-        UserError: no file, and the data are not scenes; or the file is not as it should be.
+        NotApplicable: no file, and the data are not scenes.
+        UserError: the file is not as it should be.
     """
     known, dataset = probe.settings_like(file="", scenes=300), session.dataset
     if known["file"]:
         trials = read_trials(Path(known["file"]), {name: k for k, name in enumerate(dataset.image_names)})
-    elif knows_scenes(dataset):
-        names, world = dataset.image_names[: known["scenes"]], WORLDS[dataset.name]
+    elif world := world_of(dataset):
+        names = dataset.image_names[: known["scenes"]]
         scenes = [world.sample_scene(dataset.split, int(name.rpartition("_")[2])) for name in names]
         trials = [t for k, scene in enumerate(scenes) for t in scene_trials(scene, world.long_caption(scene), k)]
     else:
-        raise UserError(
+        raise NotApplicable(
             f"probe {probe.name}: say settings.file, a table of image, right, wrong; only scenes have their own"
         )
     images = session.images()

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from clipbias.data.scenes import WORLDS, knows_scenes
+from clipbias.data.scenes import world_of
 from clipbias.errors import NotApplicable
 from clipbias.probe.measure import mean_rows, no_queries
 from clipbias.probe.session import Session, TextKey
@@ -41,7 +41,8 @@ def fused_credits(session: Session, without_first: bool) -> np.ndarray:
 def oracle_credits(session: Session, without_first: bool) -> np.ndarray:
     """Credit [M] of who knows the facts that each caption of scenes states: one over the scenes that fit them."""
     dataset = session.dataset
-    world = WORLDS[dataset.name]
+    world = world_of(dataset)
+    assert world is not None
     # Names end in the scene's number ("test_00012"): a part of the data has not all of them.
     scenes = [world.sample_scene(dataset.split, int(name.rpartition("_")[2])) for name in dataset.image_names]
     facts = [scene.facts() for scene in scenes]
@@ -76,7 +77,7 @@ def reliance(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     if not chosen.any():
         raise NotApplicable(f"{session.dataset.name}: no caption has two sentences")
     readers = {"model": _model_credits, "late-fusion": fused_credits}
-    if knows_scenes(session.dataset):
+    if world_of(session.dataset):
         readers["oracle"] = oracle_credits
     cluster = session.dataset.caption_image[chosen]
     rows: list[Row] = []

@@ -59,8 +59,13 @@ def _query_mask(caption_mask: np.ndarray, owner: np.ndarray, images: int, direct
 
 
 def retrieval(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
-    """Rows and per-query ranks of a probe that is a list of conditions on captions."""
-    measured = []
+    """Rows and per-query ranks of a probe that is a list of conditions on captions.
+
+    Raises:
+        NotApplicable: the model can answer nothing but the baseline, or not even that.
+    """
+    measured: list[Measured] = []
+    left: dict[str, NotApplicable] = {}
     for number, condition in enumerate(probe.conditions):
         try:
             draws = probe.draws(condition)
@@ -69,8 +74,13 @@ def retrieval(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
             # The baseline has to be there; without it there is nothing to compare with.
             if condition.name == probe.baseline:
                 raise
-            log.warning("%s: condition %s left out: %s", probe.name, condition.name, error)
+            left[condition.name] = error
         session.progress(probe.name, number + 1, len(probe.conditions))
+    if left:
+        reason = next(iter(left.values()))
+        if all(one.condition.name == probe.baseline for one in measured):
+            raise reason
+        log.warning("%s: left out %s: %s", probe.name, ", ".join(left), reason)
     return _rows_and_queries(session, probe, measured)
 
 

@@ -7,6 +7,7 @@ places where training texts happened to begin. Page's test asks whether there is
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from clipbias.stats.intervals import METHODS, resampled
 from clipbias.stats.ties import credit
 from clipbias.stats.trend import page
 
+log = logging.getLogger(__name__)
 NEUTRAL = "this is a photo of what one can see here"
 UNSEEN = "quorum tariff audit statute clause docket ledger fiscal verdict treaty"
 
@@ -74,10 +76,12 @@ def shift(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
                 keys = [(f"{words} {text}".strip(), None, 0) for text in texts]
             try:
                 rankings = session.rankings(keys)
-            except NotApplicable:
+            except NotApplicable as error:
                 if not tokens:
                     raise
-                break  # no room for so many pads, or no ids to put them into
+                # No room for so many pads, or no ids to put them into.
+                log.warning("%s: left out %s of %d tokens or more: %s", probe.name, fill, tokens, error)
+                break
             at.append(float(tokens))
             for direction in DIRECTIONS:
                 hits[direction].append(credit(*rankings[direction].counts, 1))
