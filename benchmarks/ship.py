@@ -16,7 +16,7 @@ from pathlib import Path
 from clipbias.files import write_text
 from clipbias.finetune.ablation import BASE, GRID
 from clipbias.finetune.export import write_small
-from clipbias.finetune.measures import MEASURES, finished, value
+from clipbias.finetune.measures import MEASURES, Measure, finished, value
 from clipbias.shipped import shipped
 
 NAMES = {BASE: "nano-clip", **{name: f"nano-{name}" for name in ("longclip", "drop", "sample", "debias")}}
@@ -28,16 +28,32 @@ def median_seed(differences: Mapping[int, float]) -> int:
     return by_size[(len(by_size) - 1) // 2]
 
 
+def complete_seeds(runs: Path) -> list[int]:
+    """The seeds whose models are all trained and probed."""
+    seeds = sorted(int(folder.name.rpartition("-")[2]) for folder in runs.glob(f"{BASE}-*"))
+    short = measure_called("short captions, T2I R@1")  # what is probed last
+    there = {s: [runs / f"{name}-{s}" / "probes" for name in (BASE, *GRID)] for s in seeds}
+    return [
+        s
+        for s in seeds
+        if all(folder.is_dir() and (short.probe, short.split) in finished(folder) for folder in there[s])
+    ]
+
+
+def measure_called(title: str) -> Measure:
+    """The ablation's measure of that title."""
+    (found,) = (measure for measure in MEASURES if measure.title == title)
+    return found
+
+
 def differences(runs: Path) -> dict[int, float]:
     """Of each seed that is complete: how much less debias loses to drop-first than longclip, in points."""
-    (measure,) = (m for m in MEASURES if m.probe == m.conditions[0] == "drop-first" and m.change)
+    measure = measure_called("drop first, T2I change")
     out = {}
-    for folder in runs.glob(f"{BASE}-*"):
-        seed = int(folder.name.rpartition("-")[2])
-        if all((runs / f"{name}-{seed}" / "model.pt").is_file() for name in (BASE, *GRID)):
-            lost = [value(finished(runs / f"{name}-{seed}" / "probes")["drop-first", ""], measure)
-                    for name in ("longclip", "debias")]  # fmt: skip
-            out[seed] = lost[1] - lost[0]
+    for seed in complete_seeds(runs):
+        probes = [finished(runs / f"{name}-{seed}" / "probes") for name in ("longclip", "debias")]
+        lost = [value(found[measure.probe, measure.split], measure) for found in probes]
+        out[seed] = lost[1] - lost[0]
     return out
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from clipbias.probe.measure import no_queries
 from clipbias.results.folder import run_folder, write_run
 from clipbias.results.record import QUERY_COLUMNS
 from clipbias.scenes import long_caption, render, sample_scene
+from clipbias.stats.intervals import Interval
 
 QUERIES = 30
 
@@ -196,3 +199,33 @@ def test_the_trajectory_counts_a_fine_tunings_steps_on_from_its_bases(tmp_path):
     (tmp_path / "drop-3" / "metrics.jsonl").write_text('{"step": "4"}\n')
     with pytest.raises(UserError, match=r"metrics\.jsonl: a line holds something else than numbers"):
         trajectory(grid)
+
+
+def test_the_hypotheses_are_told_by_their_intervals(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    told = importlib.import_module("hypotheses")
+    seeds = [6, 7, 8, 9, 10]
+    write_all(tmp_path / "a", [*seeds, 11])
+    shutil.rmtree(tmp_path / "a" / "sample-11")  # not complete: does not count
+    for seed in seeds:
+        write_probes(tmp_path / "b", BASE, seed + 3)
+        (tmp_path / "b" / f"base-{seed + 3}").rename(tmp_path / "b" / f"to-{seed}")
+    for seed in seeds:
+        (tmp_path / "b" / f"to-{seed}").rename(tmp_path / "b" / f"base-{seed}")
+        (tmp_path / "b" / f"base-{seed}" / "model.pt").touch()
+    text = told.report(tmp_path / "a", tmp_path / "b")
+    assert text.startswith("Seeds 6, 7, 8, 9, 10;")
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[4:]]
+    by = {(cells[0], cells[1].split(",")[0]): cells for cells in lines}
+    # A base of seed s misses s of 30 queries under padding; each recipe one more; the other dose's three more.
+    assert [cells[3] for cells in lines[:1]] == ["-26.7"]
+    assert [cells[6] for cells in lines if cells[0] == "H1"] == ["yes", "not shown"]
+    assert by["H2", "padding"][3] == "-16.7" and by["H2", "padding"][5] == "0 of 5 above"
+    assert by["H6", "full captions"][3:7:3] == ["+0.0", "not shown"]
+    assert by["H7", "short captions"][6] == "not contradicted"
+    assert by["H9", "base"][3] == "+10.0"
+    assert told.verdict(None, "above") == "too few seeds"
+    high, low = Interval(2.0, 1.0, 3.0), Interval(-2.0, -3.0, -1.0)
+    assert [told.verdict(one, "above") for one in (high, low)] == ["yes", "no"]
+    assert [told.verdict(one, "below") for one in (high, low)] == ["no", "yes"]
+    assert [told.verdict(one, "not below") for one in (high, low)] == ["yes", "no"]
