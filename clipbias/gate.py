@@ -6,11 +6,9 @@ device can block, checked again once it is open, and never read beyond its limit
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -56,7 +54,6 @@ COUNTS: dict[str, int] = {
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KIB": KIB, "MIB": MIB, "GIB": GIB}
 _AMOUNT = re.compile(r"(\d{1,18})\s*([KMG]?)(?:B|(IB))?", re.IGNORECASE)
 _LARGEST_DIRECTORY = 256 * MIB
-_LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){200}""")
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOCTTY", 0)
 
 
@@ -231,49 +228,6 @@ def not_utf8(path: Path, error: UnicodeDecodeError, line: int | None = None) -> 
     return UserError(
         f"{path}: not UTF-8 text at {place} (0x{error.object[error.start]:02x}); convert the file to UTF-8"
     )
-
-
-def parse_json(text: str, where: object) -> object:
-    """JSON from a text; ``where`` is named in errors.
-
-    Raises:
-        UserError: not JSON (line and column), nested too deeply, or a number of thousands of digits.
-    """
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON at line {error.lineno:,}, column {error.colno:,} ({error.msg})") from error
-    except RecursionError as error:
-        raise UserError(f"{where}: JSON nested too deeply") from error
-    except ValueError as error:
-        raise UserError(f"{where}: not JSON ({str(error)[:120]})") from error
-
-
-def read_json(path: Path, kind: str = "json") -> object:
-    """A whole JSON file; raises as `read_text` and `parse_json`."""
-    return parse_json(read_text(path, kind), path)
-
-
-def read_toml(path: Path, kind: str = "spec") -> dict[str, object]:
-    """A whole TOML file; raises as `read_text` and `parse_toml`."""
-    return parse_toml(read_text(path, kind), path)
-
-
-def parse_toml(text: str, where: object) -> dict[str, object]:
-    """TOML from a text; ``where`` is named in errors.
-
-    Raises:
-        UserError: no TOML, nested too deeply, or a number of thousands of digits.
-    """
-    try:
-        # The parser takes time in the square of the parts of a dotted key.
-        if _LONG_KEY.search(text):
-            raise UserError(f"{where}: a key of 200 parts or more; refused")
-        return tomllib.loads(text)
-    except RecursionError as error:
-        raise UserError(f"{where}: TOML nested too deeply") from error
-    except ValueError as error:
-        raise UserError(f"{where}: not TOML: {str(error)[:200]}") from error
 
 
 def read_lines(path: Path, kind: str, limit: int | None = None) -> Iterator[bytes]:

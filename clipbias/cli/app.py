@@ -121,7 +121,7 @@ def _apply_config(context: typer.Context, path: Path) -> None:
         UserError: not readable, no such command, or an option that the command does not have.
     """
     from clipbias.errors import UserError
-    from clipbias.gate import read_toml
+    from clipbias.formats import read_toml
 
     try:
         content = read_toml(path)

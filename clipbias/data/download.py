@@ -22,8 +22,9 @@ from clipbias.data.images import inside
 from clipbias.data.unpack import unpack
 from clipbias.errors import UserError
 from clipbias.files import atomic_path, write_text
-from clipbias.gate import parse_json, read_toml, size_limit
+from clipbias.formats import parse_json, read_toml
 from clipbias.gate import read_text as read_gated
+from clipbias.gate import size_limit
 
 TABLE = Path(__file__).with_name("downloads.toml")
 FOLDER = ".downloads"

@@ -1,4 +1,4 @@
-"""JSON as data sets ship it: whole files, one object a line, and arrays too large for memory."""
+"""JSON as data sets ship it: one object a line, and arrays too large for memory."""
 
 from __future__ import annotations
 
@@ -8,20 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from clipbias import gate
 from clipbias.errors import UserError
+from clipbias.formats import parse_json, require_whole_characters
 from clipbias.gate import not_utf8, open_file, read_lines, size_limit
 
 _CHUNK = 1 << 20
-
-
-def read_json(path: Path) -> object:
-    """A whole JSON file.
-
-    Raises:
-        UserError: missing, not UTF-8, or not JSON (names line and column).
-    """
-    return gate.read_json(path)
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[dict[str, object], str]]:
@@ -35,11 +26,10 @@ def read_json_lines(path: Path) -> Iterator[tuple[dict[str, object], str]]:
             continue
         where = f"{path}, line {number:,}"
         try:
-            entry = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
+            text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise not_utf8(path, error, number) from error
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{where}: not JSON ({error})") from error
+        entry = parse_json(text, where)
         if not isinstance(entry, dict):
             raise UserError(f"{where}: expected a JSON object, found {type(entry).__name__}")
         yield entry, where
@@ -111,8 +101,9 @@ class _Growing:
         while True:
             try:
                 element, end = self.decoder.raw_decode(self.buffer, self.place)
-                # A number or word that touches the end of the buffer may go on.
-                if end < len(self.buffer) or self.ended:
+                # A number near the end of the buffer may go on: the 1 of a "1e+" is one, and so is its "1.".
+                if end + 2 < len(self.buffer) or self.ended:
+                    require_whole_characters(self.buffer[self.place : end], where)
                     self.place = end
                     return element
             except json.JSONDecodeError as error:

@@ -14,10 +14,11 @@ from typing import Any
 
 from clipbias.data.build import build_dataset
 from clipbias.data.dataset import RetrievalDataset
-from clipbias.data.jsonfiles import field, read_json, read_json_lines, stream_json_array
+from clipbias.data.jsonfiles import field, read_json_lines, stream_json_array
 from clipbias.data.roots import configured_root, data_root, first_existing
 from clipbias.data.spec import DatasetSpec
 from clipbias.errors import UserError
+from clipbias.formats import read_json
 from clipbias.gate import not_utf8, read_lines
 
 Entry = tuple[object, object, str]

@@ -25,7 +25,8 @@ import numpy as np
 from clipbias.ahead import prefetched
 from clipbias.errors import UserError
 from clipbias.files import folder_lock, write_text
-from clipbias.gate import read_json, require_file
+from clipbias.formats import read_json
+from clipbias.gate import require_file
 
 if TYPE_CHECKING:
     from PIL import Image

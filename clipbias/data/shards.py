@@ -15,7 +15,8 @@ from clipbias.data.tables import CAPTION_COLUMNS, column
 from clipbias.data.tars import open_tar
 from clipbias.errors import UserError
 from clipbias.files import content_key
-from clipbias.gate import not_utf8, open_file, parse_json, size_limit, variable
+from clipbias.formats import parse_json
+from clipbias.gate import not_utf8, open_file, size_limit, variable
 
 if TYPE_CHECKING:
     import tarfile

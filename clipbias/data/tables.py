@@ -50,7 +50,7 @@ def table_pairs(file: Path, columns: tuple[str, str]) -> Iterator[tuple[object, 
         UserError: not readable, no such columns, or a broken row.
     """
     names: tuple[str, str] | None = None
-    for entry, where in _parquet_rows(file, columns) if file.suffix == ".parquet" else _text_rows(file):
+    for entry, where in _parquet_rows(file, columns) if file.suffix == ".parquet" else text_rows(file):
         if names is None:
             names = _both(columns, entry, file)
         image, caption = entry.get(names[0]), entry.get(names[1])
@@ -66,7 +66,12 @@ def _both(columns: tuple[str, str], present: Iterable[object], file: Path) -> tu
     )
 
 
-def _text_rows(file: Path) -> Iterator[Row]:
+def text_rows(file: Path) -> Iterator[Row]:
+    """The rows of a CSV, TSV (by its suffix) or JSON lines file.
+
+    Raises:
+        UserError: not readable, or a broken row.
+    """
     if file.suffix in (".jsonl", ".jsonlines"):
         yield from read_json_lines(file)
         return

@@ -14,7 +14,8 @@ from clipbias.files import folder_lock, write_text
 from clipbias.finetune.batches import Batch
 from clipbias.finetune.loop import TrainingState
 from clipbias.finetune.recipe import Recipe, read_recipe
-from clipbias.gate import parse_json, read_text
+from clipbias.formats import parse_json
+from clipbias.gate import read_text
 from clipbias.models.checkpoint import write_tensors
 
 Record = Callable[[int, dict[str, float]], None]

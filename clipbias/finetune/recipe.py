@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clipbias.errors import UserError
-from clipbias.gate import read_toml
+from clipbias.formats import read_toml
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from clipbias.errors import UserError
-from clipbias.gate import check_count, count_limit, parse_toml, read_text
+from clipbias.formats import parse_toml
+from clipbias.gate import check_count, count_limit, read_text
 from clipbias.names import unprintable
 from clipbias.probe.mistakes import Mistake, line_of
 from clipbias.probe.transforms import TRANSFORMS, Sentences, check_call

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from clipbias.errors import UserError
 from clipbias.files import atomic_path, below, folder_lock, write_text
-from clipbias.gate import check_count, read_json, read_text
+from clipbias.formats import parse_json, read_json
+from clipbias.gate import check_count, read_text
 from clipbias.names import file_name
 from clipbias.results import schema1
 from clipbias.results.queries import checked_queries, read_queries_file
@@ -177,11 +178,11 @@ def read_rows(folder: Path) -> list[Row]:
     check_count("rows", len(lines), str(path))
     rows = []
     for number, line in enumerate(lines, 1):
+        content = parse_json(line, f"{path}, line {number}")
         try:
-            content = json.loads(line)
             old = isinstance(content, dict) and "p_mcnemar" in content
             rows.append(checked(Row, schema1.upgraded_row(content) if old else content))
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError) as error:
             raise UserError(f"{path}, line {number}: not a result row: {error}") from error
     return rows
 

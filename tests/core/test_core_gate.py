@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipbias import gate
+from clipbias import formats, gate
 from clipbias.errors import UserError
 
 
@@ -38,7 +39,7 @@ def odd(request, tmp_path, monkeypatch):
     return path
 
 
-@pytest.mark.parametrize("read", [gate.read_bytes, gate.read_text, gate.read_json, gate.read_toml])
+@pytest.mark.parametrize("read", [gate.read_bytes, gate.read_text, formats.read_json, formats.read_toml])
 def test_what_is_no_regular_file_is_refused_at_once(odd, read, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     began = time.monotonic()
@@ -127,14 +128,44 @@ def test_long_lines_are_refused_by_number(tmp_path, monkeypatch):
 def test_hostile_toml_is_one_line_and_quick(text):
     began = time.monotonic()
     with pytest.raises(UserError, match=r"^here: [^\n]*$"):
-        gate.parse_toml(text, "here")
+        formats.parse_toml(text, "here")
     assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "1" * 5000, "{", '"\\ud800', "nul"])
 def test_hostile_json_is_one_line(text):
     with pytest.raises(UserError, match=r"^here: [^\n]*$"):
-        gate.parse_json(text, "here")
+        formats.parse_json(text, "here")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (r'"\ud800"', r"column 2 (\ud800)"),
+        (r'{"a": "\n\uDFFF x"}', r"column 10 (\uDFFF)"),
+        (r'["\ud83d\ude00", "\\\\", "\\\ude00"]', r"column 29 (\ude00)"),
+        (r'"\ud83d\ud83d\ude00"', r"column 2 (\ud83d)"),
+        (r'"\ud83d\ude00\ude00"', r"column 14 (\ude00)"),
+        ('{\n "\\udc00": 1}\n', r"line 2, column 3 (\udc00)"),
+    ],
+)
+def test_half_a_character_in_json_is_refused_with_its_place(text, place):
+    with pytest.raises(UserError, match=r"^here: half a character at [^\n]*$") as refused:
+        formats.parse_json(text, "here")
+    assert place in str(refused.value)
+
+
+@given(st.text(st.characters(), max_size=6) | st.text(st.sampled_from("\\ud80dc\ud800\udc00😀"), max_size=12))
+def test_json_is_refused_exactly_where_utf_8_could_not_hold_it(text):
+    written = json.dumps([text, {text: 1}])
+    whole = json.loads(written)
+    try:
+        json.dumps(whole, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        with pytest.raises(UserError, match="half a character"):
+            formats.parse_json(written, "here")
+    else:
+        assert formats.parse_json(written, "here") == whole
 
 
 @given(st.binary(max_size=200))
@@ -142,7 +173,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("any") / "file"
     path.write_bytes(content)
     assert gate.read_bytes(path, "spec") == content
-    for read in (gate.read_text, gate.read_json, gate.read_toml):
+    for read in (gate.read_text, formats.read_json, formats.read_toml):
         try:
             read(path, "spec")
         except UserError as error:

@@ -386,10 +386,10 @@ def test_pairs_of_scenes_differ_where_they_say_and_are_told_apart_by_who_reads_t
     assert by(rows, "pair_accuracy", "g")[0].value == 1 == by(rows, "item_accuracy", "g")[0].value
     assert by(rows, "item_accuracy", "g")[0].n == 10 and by(rows, "pair_accuracy", "ties")[0].value == 0.5
     file.write_text("image,right,wrong\nnowhere,a,b\n")
-    with pytest.raises(UserError, match="row 1: the data set has no image 'nowhere'"):
+    with pytest.raises(UserError, match="line 2: the data set has no image 'nowhere'"):
         read_trials(file, {"0": 0})
     file.write_text("image,right\n0,a\n")
-    with pytest.raises(UserError, match="row 1: the columns image, right and wrong"):
+    with pytest.raises(UserError, match="line 2: the columns image, right and wrong"):
         read_trials(file, {"0": 0})
     with pytest.raises(UserError, match=r"say settings\.file"):
         pairs(session, probe("pairs"))

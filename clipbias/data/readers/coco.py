@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 from clipbias.data.build import build_dataset
 from clipbias.data.dataset import RetrievalDataset
-from clipbias.data.jsonfiles import field, read_json
+from clipbias.data.jsonfiles import field
 from clipbias.data.roots import data_root
 from clipbias.data.spec import DatasetSpec
 from clipbias.errors import UserError
+from clipbias.formats import read_json
 
 _SPLITS = {"val": "val2017", "train": "train2017"}
 

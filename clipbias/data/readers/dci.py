@@ -13,10 +13,11 @@ from typing import NamedTuple
 from clipbias.data.build import build_dataset, clean_caption
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.images import inside
-from clipbias.data.jsonfiles import field, read_json
+from clipbias.data.jsonfiles import field
 from clipbias.data.roots import data_root, first_existing
 from clipbias.data.spec import DatasetSpec
 from clipbias.errors import UserError
+from clipbias.formats import read_json
 
 
 class Entry(NamedTuple):

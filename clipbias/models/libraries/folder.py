@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clipbias.errors import UserError
+from clipbias.formats import read_json
 from clipbias.gate import require_file
 
 _IN_LINE = 40  # characters of a stranger's value that a message shows
@@ -32,7 +33,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         UserError: no regular file, too large, or no JSON object.
     """
-    content = _json(path)
+    content = read_json(path, "config")
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content
@@ -44,18 +45,10 @@ def read_list(path: Path, most: int = 16) -> list[dict[str, Any]]:
     Raises:
         UserError: as `read_config`, or more than ``most``.
     """
-    content = _json(path)
+    content = read_json(path, "config")
     if not isinstance(content, list) or len(content) > most or not all(isinstance(entry, dict) for entry in content):
         raise UserError(f"{path}: expected a JSON list of at most {most} objects")
     return content
-
-
-def _json(path: Path) -> object:
-    require_file(path, "config")
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not a readable JSON file ({type(error).__name__})") from error
 
 
 def checked(fields: type[Known], content: Mapping[str, Any], where: object) -> Known:

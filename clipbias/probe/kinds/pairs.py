@@ -8,9 +8,6 @@ scenes without a file, pairs with known facts are made: one colour told wrong, t
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +17,9 @@ import numpy as np
 import pandas as pd
 
 from clipbias.data.scenes import world_of
+from clipbias.data.tables import text_rows
 from clipbias.errors import NotApplicable, UserError
-from clipbias.gate import check_count, read_text
+from clipbias.gate import check_count, require_file
 from clipbias.probe.measure import mean_rows, no_queries
 from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
@@ -47,23 +45,17 @@ def read_trials(file: Path, images: dict[str, int]) -> list[Trial]:
     Raises:
         UserError: not readable, a column is missing, or an image is not in the data set.
     """
-    content = read_text(file, "json")
-    if file.suffix in (".jsonl", ".jsonlines"):
-        try:
-            entries = [json.loads(line) for line in content.splitlines() if line.strip()]
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{file}: not JSON lines ({error})") from error
-    else:
-        entries = list(csv.DictReader(io.StringIO(content), delimiter="\t" if file.suffix == ".tsv" else ","))
-    check_count("captions", len(entries), str(file), "pairs")
-    out = []
-    for number, entry in enumerate(entries, 1):
-        values = [entry.get(name) if isinstance(entry, dict) else None for name in ("image", "right", "wrong")]
+    require_file(file, "json")
+    out: list[Trial] = []
+    for number, (entry, where) in enumerate(text_rows(file), 1):
+        values = [entry.get(name) for name in ("image", "right", "wrong")]
         if not all(isinstance(value, str) and value for value in values):
-            raise UserError(f"{file}, row {number}: the columns image, right and wrong need a text each")
+            raise UserError(f"{where}: the columns image, right and wrong need a text each")
         image, right, wrong = map(str, values)
+        check_count("characters", max(len(right), len(wrong)), where, "characters in one text")
+        check_count("captions", number, str(file), "pairs")
         if image not in images:
-            raise UserError(f"{file}, row {number}: the data set has no image {image[:100]!r}")
+            raise UserError(f"{where}: the data set has no image {image[:100]!r}")
         group, item = str(entry.get("group") or "all"), str(entry.get("item") or f"row {number}")
         out.append(Trial(images[image], right, wrong, group, item))
     if not out:
