@@ -39,7 +39,7 @@ def probe(
     Args:
         probes: a probe's name, a suite, a TOML file, "all", or a list of these.
         model: a name or path that `clipbias.load_model` takes, a loaded model, any object with ``encode_texts`` and
-            ``encode_images``, or a list of these.
+            ``encode_images``, or a list of these. A folder of a training's kept checkpoints stands for all of them.
         data: a name or path that `clipbias.load_dataset` takes, a loaded data set, a data frame with an image and a
             caption column, or a list of (image, caption) pairs; default: DOCCI if configured, else scenes.
         out: results folder; default: a temporary one that lives as long as the results (`Results.save` keeps them).
@@ -53,6 +53,7 @@ def probe(
     Raises:
         UserError: a name that is not known, or bad input.
     """
+    from clipbias.models.suggest import wanted_models
     from clipbias.probe.asked import wanted_probes
     from clipbias.probe.plan import cost
     from clipbias.probe.store import open_store
@@ -62,7 +63,9 @@ def probe(
 
     names = [probes] if isinstance(probes, str) else list(probes)
     wanted = wanted_probes(names)
-    models = [_model(one, device, precision, seed) for one in (model if isinstance(model, (list, tuple)) else [model])]
+    given = list(model) if isinstance(model, (list, tuple)) else [model]
+    paths = [wanted_models([str(one)]) if isinstance(one, (str, Path)) else [one] for one in given]
+    models = [_model(one, device, precision, seed) for ones in paths for one in ones]
     asked, dataset = _data(data, limit)
     temporary = TemporaryDirectory(prefix="clipbias-") if out is None else None
     folder = Path(temporary.name) if temporary else Path(out or "results")

@@ -50,6 +50,12 @@ def _finetune_command(name: str) -> Callable[..., None]:
         seed: Annotated[int, typer.Option(min=0, help="Seed of order and sampling.")] = 0,
         out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
         resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+        keep_every: Annotated[
+            int | None, typer.Option(min=1, help="Steps between checkpoints that are kept, below checkpoints/.")
+        ] = None,
+        log_to: Annotated[
+            str | None, typer.Option(help="Log the metrics to tensorboard, wandb, mlflow (commas between).")
+        ] = None,
         evaluate: Annotated[bool, typer.Option(help="Probe before and after.")] = True,
         pack: Annotated[
             Path | None, typer.Option(help="The training data's pixels, from `clipbias data pack`.")
@@ -59,7 +65,8 @@ def _finetune_command(name: str) -> Callable[..., None]:
         from clipbias.finetune.ask import Training, run_training
 
         folder = out or Path("runs") / f"{name}-seed{seed}"
-        changes = pairs(settings, "--set")
+        told = {"keep_every": keep_every, "log_to": log_to}
+        changes = pairs(settings, "--set") | {name: value for name, value in told.items() if value is not None}
         asked = Training(name, base, weights, data, root, split, recipe, seed, folder, resume, pack, changes)
         with progress_bar() as bar:
             exported = run_training(

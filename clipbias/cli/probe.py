@@ -134,10 +134,11 @@ def _required(
         UserError: nothing was asked for, or a model that is not known or, where the sweep stops for it, not to be had.
     """
     from clipbias.errors import UserError
-    from clipbias.models.suggest import require_model
+    from clipbias.models.suggest import require_model, wanted_models
 
     if not names or not models:
         raise UserError("name a probe and a model: clipbias probe padding --model nano-longclip")
+    models = wanted_models(models)
     for name in models:
         require_model(name, str(weights or ""), revision or "", available=not go_on)
     return names, models

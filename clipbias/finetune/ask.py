@@ -10,8 +10,9 @@ from typing import Any
 from clipbias.data.loading import DATASETS, load_dataset
 from clipbias.data.sentences import split_sentences
 from clipbias.data.user import is_user_data
-from clipbias.finetune.export import export_run
+from clipbias.finetune.export import export_run, export_step
 from clipbias.finetune.folder import training_lock
+from clipbias.finetune.model import TrainModel
 from clipbias.finetune.pixels import training_pixels
 from clipbias.finetune.recipe import Recipe, read_recipe
 from clipbias.finetune.recipes import nano, recipe_called
@@ -89,6 +90,10 @@ def run_training(
     if asked.data in BUILT_IN:
         dataset, held_out = training_pixels(dataset), scenes_held_out(asked.data)
     command = f"clipbias finetune {asked.recipe} --base {asked.base} --data {asked.data} --seed {asked.seed}"
+
+    def keep(trained: TrainModel, step: int) -> Path:
+        return export_step(trained, chosen, asked.out, command, asked.data, step, encoder)
+
     with training_lock(asked.out):
         with process_group(None) as number:
             model = finetune(
@@ -100,6 +105,7 @@ def run_training(
                 resume=asked.resume,
                 progress=progress,
                 held_out=held_out,
+                keep=keep,
             )
         if number:
             return None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +16,7 @@ from clipbias.errors import UserError
 from clipbias.files import folder_lock, write_text
 from clipbias.finetune.folder import last_metrics
 from clipbias.finetune.model import TrainModel
+from clipbias.finetune.packed import CompactTokens
 from clipbias.finetune.recipe import Recipe
 from clipbias.models.build import HEAD_WIDTH, VOCABULARY, ClipShape
 from clipbias.models.checkpoint import read_tensors, write_tensors
@@ -196,16 +200,50 @@ def export_run(
     for name in sorted(key for key in last if key.startswith("validation")):
         facts[name.replace("_", " ")] = f"{100 * last[name]:.1f}%"
     card = model_card(f"{recipe.name} on {data}", command, recipe.to_toml(), facts)
+    return _written(model, folder, "model", card, base)
+
+
+def export_step(
+    model: TrainModel, recipe: Recipe, folder: Path, command: str, data: str, step: int, base: ClipEncoder | None = None
+) -> Path:
+    """Write a training's model after ``step`` steps below ``folder/checkpoints``, in the form of `export_run`.
+
+    Its name is the run's and the step, so that results and figures can tell it. The same step writes the same bytes,
+    whether or not the training was cut before it.
+    """
+    card = model_card(f"{recipe.name} on {data}, step {step}", command, recipe.to_toml(), {"seed": str(recipe.seed)})
+    name = f"{Path(os.path.abspath(folder)).name}-step-{step:06d}"
+    with _whole(model):
+        return _written(model, folder / "checkpoints", name, card, base)
+
+
+def _written(model: TrainModel, folder: Path, name: str, card: str, base: ClipEncoder | None) -> Path:
+    """The model as the folder ``name`` or the file ``name.pt``, whichever its base's readers take, with its card."""
     if base is not None and (base.config is not None or isinstance(base, HubClip)):
         # Readers of the other layouts would build OpenAI's ViT with QuickGELU and a causal text tower.
         with torch.no_grad():
             model.clip.text.positional_embedding.copy_(model.positions())
         if isinstance(base, HubClip):
-            path = write_hub_folder(model.clip, folder / "model", base)
+            path = write_hub_folder(model.clip, folder / name, base)
         else:
-            path = write_openclip(model.clip, folder / "model", base)
+            path = write_openclip(model.clip, folder / name, base)
         write_text(path / "README.md", card)
         return path
-    path = folder / "model.pt"
+    path = folder / f"{name}.pt"
     export(model, path, card)
     return path
+
+
+@contextmanager
+def _whole(model: TrainModel) -> Iterator[None]:
+    """Within it a model in training can be written: its token table has all rows; after it, it is as it was."""
+    text = model.clip.text
+    tokens, positions = text.token_embedding, text.positional_embedding.detach().clone()
+    if isinstance(tokens, CompactTokens):
+        text.token_embedding = torch.nn.Embedding.from_pretrained(tokens.full().detach())
+    try:
+        yield
+    finally:
+        text.token_embedding = tokens
+        with torch.no_grad():
+            text.positional_embedding.copy_(positions)

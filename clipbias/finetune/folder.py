@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -14,12 +14,10 @@ from clipbias.files import folder_lock, write_text
 from clipbias.finetune.batches import Batch
 from clipbias.finetune.loop import TrainingState
 from clipbias.finetune.recipe import Recipe, read_recipe
+from clipbias.finetune.trackers import Record, tracking
 from clipbias.formats import parse_json
 from clipbias.gate import read_text
 from clipbias.models.checkpoint import write_tensors
-
-Record = Callable[[int, dict[str, float]], None]
-"""Takes a step and its values."""
 
 
 class RunFolder:
@@ -66,13 +64,13 @@ class RunFolder:
         write_text(self.metrics_file, "".join(line + "\n" for line in kept))
         before = _values(kept[-1], self.metrics_file).get("seconds", 0.0) if kept else 0.0
         began = self._saved = time.monotonic()
-        with open(self.metrics_file, "a", encoding="utf-8") as metrics, _board(self.out, self.recipe) as board:
+        with open(self.metrics_file, "a", encoding="utf-8") as metrics, tracking(self.out, self.recipe) as tracked:
 
             def record(step: int, values: dict[str, float]) -> None:
                 seconds = round(before + time.monotonic() - began, 3)
                 metrics.write(json.dumps({"step": step, **values, "seconds": seconds}) + "\n")
                 metrics.flush()
-                board(step, values)
+                tracked(step, values)
 
             yield record
 
@@ -93,29 +91,6 @@ class RunFolder:
         path = self.out / ("failed_batch.pt" if self.first else f"failed_batch-{self.rank}.pt")
         write_tensors(path, batch.__dict__)
         return path
-
-
-@contextmanager
-def _board(out: Path, recipe: Recipe) -> Iterator[Record]:
-    """Writes metrics for TensorBoard, where the recipe asks for it.
-
-    Raises:
-        UserError: the package is not here.
-    """
-    if not recipe.tensorboard:
-        yield lambda step, values: None
-        return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UserError("tensorboard = true needs that package: pip install tensorboard") from error
-    with SummaryWriter(str(out / "tensorboard")) as writer:
-
-        def write(step: int, values: dict[str, float]) -> None:
-            for name, value in values.items():
-                writer.add_scalar(name, value, step)
-
-        yield write
 
 
 def last_metrics(out: Path) -> dict[str, float]:

@@ -54,7 +54,8 @@ class Recipe:
     checkpointing: bool = False  # forget activations and compute them again: less memory, a third more time
     compile: bool = False  # torch.compile of the vision tower
     workers: int = 0  # threads that make batches ahead; 0: one a core
-    tensorboard: bool = False  # metrics also for TensorBoard
+    log_to: str = ""  # trackers that get the metrics too, with commas between: tensorboard, wandb, mlflow
+    keep_every: int = 0  # steps between checkpoints that are kept; 0: none but the last
     deterministic: bool = False  # only kernels that give the same bits each time; on a GPU slower
 
     def __post_init__(self) -> None:
@@ -73,7 +74,7 @@ class Recipe:
         for key in ("batch_size", "lr", "context_length", "pca_dim", "validate_every"):
             if not getattr(self, key) > 0:
                 raise UserError(f"recipe {self.name}: {key} = {getattr(self, key)!r} must be positive")
-        for key in ("micro_batch", "validation", "pca_group", "log_scale", "max_logit_scale", "workers"):
+        for key in ("micro_batch", "validation", "pca_group", "log_scale", "max_logit_scale", "workers", "keep_every"):
             if getattr(self, key) < 0:
                 raise UserError(f"recipe {self.name}: {key} = {getattr(self, key)!r} must not be negative")
         for key in ("beta1", "beta2", "lead_dose"):
@@ -127,7 +128,7 @@ class Recipe:
         return "".join(lines)
 
 
-COMPUTED = ("micro_batch", "checkpointing", "compile", "workers", "tensorboard", "deterministic")
+COMPUTED = ("micro_batch", "checkpointing", "compile", "workers", "log_to", "keep_every", "deterministic")
 """The settings that say how a training is computed."""
 
 
@@ -153,6 +154,8 @@ def read_recipe(path: Path, base: Recipe) -> Recipe:
         settings: dict[str, Any] = read_toml(path)
     except UserError as error:
         raise UserError(f"{path}: not a readable recipe: {error}") from error
+    if settings.pop("tensorboard", False):  # how recipes of version 1.0.0 said it
+        settings.setdefault("log_to", "tensorboard")
     try:
         return base.override(**settings)
     except UserError as error:

@@ -23,7 +23,7 @@ from clipbias.finetune.packed import CompactTokens
 from clipbias.finetune.pixels import training_pixels
 from clipbias.finetune.positions import stretch_positions
 from clipbias.finetune.recipe import Recipe
-from clipbias.finetune.train import Progress, total_steps, train
+from clipbias.finetune.train import Keep, Progress, total_steps, train
 from clipbias.finetune.validation import hold_out, validation_recall
 from clipbias.models.build import VOCABULARY
 from clipbias.models.clip_encoder import ClipEncoder
@@ -213,6 +213,7 @@ def finetune(
     resume: bool = False,
     progress: Progress | None = None,
     held_out: RetrievalDataset | None = None,
+    keep: Keep | None = None,
 ) -> TrainModel:
     """Fine-tune a model on long captions by a recipe (Long-CLIP's, DeBias-CLIP's or a step between).
 
@@ -226,6 +227,7 @@ def finetune(
         progress: called after each step.
         held_out: data for R@1 during training; without it ``recipe.validation`` images at the end of ``dataset``
             are held out.
+        keep: as `train` takes it.
 
     Raises:
         UserError: the base cannot be trained, or not to this context length.
@@ -247,5 +249,5 @@ def finetune(
     few = dataset.name in BUILT_IN and isinstance(tokens, ClipTokens)
     kept = kept_by_decay(recipe, total_steps(recipe, len(maker)))
     with compact_tokens(model.clip, scene_tokens(dataset.name), kept) if few else nullcontext():
-        train(model, maker, recipe, out, resume=resume, progress=progress, validate=validate)
+        train(model, maker, recipe, out, resume=resume, progress=progress, validate=validate, keep=keep)
     return model

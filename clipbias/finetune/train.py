@@ -20,6 +20,7 @@ from clipbias.finetune.stopping import StopRequest
 
 Progress = Callable[[int, int, dict[str, float]], None]
 Validate = Callable[[TrainModel], dict[str, float]]
+Keep = Callable[[TrainModel, int], object]
 
 
 def total_steps(recipe: Recipe, count: int) -> int:
@@ -42,6 +43,7 @@ def train(
     save_every: float = 600.0,
     progress: Progress | None = None,
     validate: Validate | None = None,
+    keep: Keep | None = None,
 ) -> TrainingState:
     """Train ``model`` in place and keep ``out/state.pt`` up to date.
 
@@ -58,6 +60,7 @@ def train(
         save_every: seconds between saved states.
         progress: called after each step with (step, steps, values).
         validate: measures the model every ``recipe.validate_every`` steps and at the end, at the first process.
+        keep: called there with the model and the steps done, every ``recipe.keep_every`` steps.
 
     Raises:
         UserError: ``out`` holds another training, the loss stopped being a number, or the processes
@@ -79,6 +82,8 @@ def train(
                 values |= validate(model)
             stopping = at_any(stop.came)
             record(step, values)
+            if folder.first and keep is not None and recipe.keep_every and state.step % recipe.keep_every == 0:
+                keep(model, state.step)
             if folder.first and progress is not None:
                 progress(state.step, steps, values)
             if stopping:

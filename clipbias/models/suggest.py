@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from clipbias.errors import UserError
@@ -58,3 +59,16 @@ def require_model(name: str, weights: str = "", revision: str = "", available: b
         source = name.partition(":")[2].removeprefix("hf-hub:")
         if not Path(source).is_dir():
             require_repository(split_revision(source)[0])
+
+
+_STEP = re.compile(r".+-step-(\d+)(\.pt)?")
+
+
+def wanted_models(names: Sequence[str]) -> list[str]:
+    """The names, each once; a folder of a training's kept checkpoints stands for all of them, by their steps."""
+    found: list[str] = []
+    for name in names:
+        here = Path(name).iterdir() if ":" not in name and Path(name).is_dir() else ()
+        kept = sorted((int(m[1]), str(path)) for path in here if (m := _STEP.fullmatch(path.name)))
+        found += [path for _, path in kept] or [name]
+    return list(dict.fromkeys(found))

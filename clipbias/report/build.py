@@ -19,6 +19,7 @@ from clipbias.report.material import Material
 from clipbias.report.page.board import board_lines
 from clipbias.report.page.build import build_page
 from clipbias.report.site import write_site
+from clipbias.report.steps import step_figures
 from clipbias.report.style import PAPER, Drawn, Look
 from clipbias.report.tables import leaderboard, shown, to_csv, to_latex, to_markdown
 from clipbias.results.card import cards, wide_cards
@@ -88,6 +89,7 @@ def gather(
     scalars = cards(runs)
     for data in sorted(rows["data"].unique()):
         drawn += data_figures(rows[rows["data"] == data], data, models, scalars, out, looks)
+        drawn += step_figures(rows[rows["data"] == data], data, out, looks)
     drawn += ablation_figures(results, out, looks, damaged)
     board = leaderboard(rows, shared_ranks(runs), scalars)
     written = {

@@ -20,7 +20,6 @@ from tests_support import needs_compiler
 import clipbias
 from clipbias.data.build import without_images
 from clipbias.data.loading import load_dataset
-from clipbias.errors import UserError
 from clipbias.finetune.batches import BatchMaker
 from clipbias.finetune.loop import step_losses
 from clipbias.finetune.losses import info_nce, pca_reconstruct
@@ -233,11 +232,3 @@ def test_compiled_towers_train(tmp_path):
     model, maker = start(recipe)
     wanted = step_losses(model, maker.batch(order, 0), recipe.override(compile=False))["loss"].item()
     assert values[0] == pytest.approx(wanted, abs=1e-4)
-
-
-def test_tensorboard_is_asked_for_in_words_where_it_is_missing(tmp_path, monkeypatch):
-    recipe = DEBIAS.override(**QUICK).override(steps=1, tensorboard=True)
-    model, maker = start(recipe)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(UserError, match="pip install tensorboard"):
-        train(model, maker, recipe, tmp_path)
