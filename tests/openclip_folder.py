@@ -9,6 +9,7 @@ from typing import Any
 
 import open_clip
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 SIGLIP = {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"}
@@ -58,6 +59,12 @@ def write_folder(
         module.text.positional_embedding.normal_()
     save_file(module.state_dict(), folder / "open_clip_model.safetensors")
     return module.eval()
+
+
+def their_pixels(images: Sequence[Image.Image], side: int = 32) -> torch.Tensor:
+    """[N, 3, side, side], by open_clip's own transform of such a folder."""
+    transform = open_clip.image_transform(side, is_train=False, mean=[0.5] * 3, std=[0.5] * 3, resize_mode="squash")
+    return torch.stack([transform(image) for image in images])
 
 
 def write_siglip(folder: Path, texts: Sequence[str], pad: str, context: int = 64) -> open_clip.CustomTextCLIP:

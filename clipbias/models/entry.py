@@ -60,8 +60,14 @@ class ModelEntry:
             return f"{self.file}{size}{f', published at {self.address}' if self.address else ''}{self._note}"
         if self.family == "openclip":
             return f"open_clip: {self.source.removeprefix('openclip:')}{size}"
-        pinned = f", revision {self.revision[:12]}" if self.revision else ""
+        revision = self.revision[:12] or ("" if self.sha256 else "not pinned")
+        pinned = f", revision {revision}" if revision else ""
         return f"{self.file}{size} from {self.hub} on the Hugging Face hub{pinned}{self._note}"
+
+    @property
+    def pinned(self) -> str:
+        """What holds the file to one version, in words."""
+        return "SHA-256" if self.sha256 else f"revision {self.revision[:7]}" if self.revision else "not pinned"
 
     @property
     def _note(self) -> str:

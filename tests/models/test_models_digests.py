@@ -52,3 +52,25 @@ def test_a_file_that_is_not_its_authors_is_refused(tmp_path, monkeypatch):
     entry = ModelEntry("longclip", "", 248, 512, "hub:a/b", "a.pt", sha256=hashlib.sha256(b"two").hexdigest())
     with pytest.raises(UserError, match="its SHA-256 is"):
         weights.checked(file, entry)
+
+
+def test_the_docs_name_every_published_model_and_what_holds_it():
+    from clipbias.models.catalogue import MODELS
+    from clipbias.models.entry import ModelEntry
+
+    entries = {name: MODELS[name] for name in MODELS}
+    published = {
+        name: entry
+        for name, entry in entries.items()
+        if isinstance(entry, ModelEntry) and entry.source != "package" and entry.family != "openclip"
+    }
+    lines = (Path(__file__).parents[2] / "docs" / "models.md").read_text("utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    told = {row[0].strip("`"): row[1:] for row in cells if len(row) == 5}
+    assert told.keys() == published.keys()
+    for name, (backbone, at, file, held) in told.items():
+        entry = published[name]
+        assert (backbone, file, held) == (entry.backbone, f"`{entry.file}`", entry.pinned), name
+        assert (entry.hub or entry.address) in at, name
+        pinned = entry.pinned != "not pinned" or entry.source == "local"
+        assert ("not pinned" in entry.where) != pinned, name

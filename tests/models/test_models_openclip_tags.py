@@ -9,7 +9,7 @@ from odd_inputs import odd_captions, odd_images
 from open_clip.factory import get_model_config
 from open_clip.pretrained import get_pretrained_cfg
 from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
-from openclip_folder import SIGLIP, write_folder
+from openclip_folder import SIGLIP, their_pixels, write_folder
 
 import clipbias
 from clipbias.errors import NotApplicable
@@ -87,7 +87,7 @@ def test_text_towers_of_every_kind_compute_what_open_clip_does(tmp_path, kind):
     want = reference.encode_text(ids, normalize=True)
     torch.testing.assert_close(encoder.encode_texts(texts), want, atol=1e-5, rtol=0)
     images = odd_images()
-    pixels = torch.stack([encoder.transform(image) for image in images])
+    pixels = their_pixels(images)
     torch.testing.assert_close(
         encoder.encode_images(images), reference.encode_image(pixels, normalize=True), atol=1e-5, rtol=0
     )
@@ -106,9 +106,9 @@ def test_cocas_class_token_is_what_open_clip_reads(tmp_path):
     ids = open_clip.get_tokenizer(f"local-dir:{tmp_path}")(texts)
     assert torch.equal(encoder.tokenize(texts), ids) and not encoder.trims
     torch.testing.assert_close(encoder.encode_texts(texts), reference.encode_text(ids), atol=1e-5, rtol=0)
-    image = odd_images()[5]
-    want = reference.encode_image(encoder.transform(image)[None])
-    torch.testing.assert_close(encoder.encode_images([image]), want, atol=1e-5, rtol=0)
+    images = odd_images()
+    want = reference.encode_image(their_pixels(images))
+    torch.testing.assert_close(encoder.encode_images(images), want, atol=1e-5, rtol=0)
     tower = encoder.text_tower()
     with pytest.raises(NotApplicable, match="class token"):
         tower.attention(ids[:2])

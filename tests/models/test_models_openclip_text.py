@@ -7,7 +7,7 @@ import pytest
 import torch
 from hub_models import WORDS
 from odd_inputs import odd_captions, odd_images
-from openclip_folder import write_hub_text
+from openclip_folder import their_pixels, write_hub_text
 
 import clipbias
 from clipbias.errors import NotApplicable
@@ -32,8 +32,7 @@ def test_ids_and_features_are_open_clips(pair):
     want = module.encode_text(ids, normalize=True)
     torch.testing.assert_close(encoder.encode_texts(TEXTS), want, atol=1e-5, rtol=0)
     images = odd_images()
-    pixels = torch.stack([encoder.transform(image) for image in images])
-    want = module.encode_image(pixels, normalize=True)
+    want = module.encode_image(their_pixels(images), normalize=True)
     torch.testing.assert_close(encoder.encode_images(images), want, atol=1e-5, rtol=0)
 
 

@@ -23,7 +23,10 @@ MODELS = {
         "fgclip", "ViT-B/16", 248, 512, "hub:qihoo360/fg-clip-base", _FILE,
         revision="454d76372c2cf5eb48fa0d871fd0534481484d97",
     ),
-    "fgclip-l14": ModelEntry("fgclip", "ViT-L/14, 336 px", 248, 768, "hub:qihoo360/fg-clip-large", _FILE),
+    "fgclip-l14": ModelEntry(
+        "fgclip", "ViT-L/14, 336 px", 248, 768, "hub:qihoo360/fg-clip-large", _FILE,
+        revision="5a8f0f23b5a06dc92310e907599b2a0c2d58fe6f",
+    ),
 }  # fmt: skip
 
 

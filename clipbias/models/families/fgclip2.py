@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 MODEL_TYPE, BASE, IMAGES = "fgclip2", "siglip2", {"max_num_patches": [128, 256, 576, 784, 1024]}
 _HUB, _FILE, TITLES = "hf:qihoo360/fg-clip2-", "model.safetensors", {"fgclip2": "FG-CLIP 2"}
 MODELS = {
-    "fgclip2-b16": ModelEntry("fgclip2", "ViT-B/16 NaFlex", 196, 768, f"{_HUB}base", _FILE,
-                              revision="430fbc8a912c86fd4de601381b6245a0edab22f0"),
-    "fgclip2-l16": ModelEntry("fgclip2", "ViT-L/16 NaFlex", 196, 1024, f"{_HUB}large", _FILE,
-                              revision="4d1d5dc35c716902f07c172dbfc23b82a7bc6bf3"),
-    "fgclip2-so400m": ModelEntry("fgclip2", "So400m/16 NaFlex", 196, 1152, f"{_HUB}so400m", _FILE),
+    f"fgclip2-{name}": ModelEntry("fgclip2", f"{size} NaFlex", 196, dim, f"{_HUB}{hub}", _FILE, revision=commit)
+    for name, size, dim, hub, commit in (
+        ("b16", "ViT-B/16", 768, "base", "430fbc8a912c86fd4de601381b6245a0edab22f0"),
+        ("l16", "ViT-L/16", 1024, "large", "4d1d5dc35c716902f07c172dbfc23b82a7bc6bf3"),
+        ("so400m", "So400m/16", 1152, "so400m", "d57d30fe94a107dd6a2610eb4e9a135004d823a4"))
 }  # fmt: skip
 _TABLE, _HEAD, _LONG = "text_model.embeddings.position_embedding", "text_model.head", "longtext_head"
 _EXTRA = (f"{_TABLE}_ori.", f"{_TABLE}_res.", f"{_LONG}.", "boxtext_head.", "dense_feature_head.")
