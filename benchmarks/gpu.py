@@ -1,7 +1,7 @@
 """What one GPU does with clipbias, in one command of under 9 minutes: the tables of docs/speed.md.
 
     python benchmarks/gpu.py                  on a GPU
-    python benchmarks/gpu.py --tiny           the same code on the nano shape and few inputs; runs on a CPU
+    python benchmarks/gpu.py --tiny           the same code on a shape of one layer and few inputs; runs on a CPU
 
 Encoding (texts and images per second, with the share of the card's dense peak by counted operations), exact ranks of
 the full Flickr30k's size, the paper's suite, and the training steps of Long-CLIP's and DeBias-CLIP's recipes beside the
@@ -35,14 +35,13 @@ from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.recipes import DEBIAS, LONGCLIP
 from clipbias.models.build import ClipShape, build_clip
 from clipbias.models.clip_encoder import ClipEncoder
-from clipbias.models.nano import NANO_SHAPE
 from clipbias.models.preprocessing import clip_preprocessing
 from clipbias.models.tokenizer import ClipTokens
 from clipbias.models.towers import eot_positions
 from clipbias.probe.ranking import rank_both
 
 L14 = ClipShape(768, 224, 14, 1024, 24, 768, 12, 248)
-TINY = replace(NANO_SHAPE, context_length=248)
+TINY = ClipShape(64, 48, 16, 64, 1, 64, 1, 248)
 PEAKS = {
     "H100": {"bf16": 989e12, "fp32": 67e12},
     "H200": {"bf16": 989e12, "fp32": 67e12},
@@ -236,7 +235,7 @@ def _timed(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiny", action="store_true", help="the nano shape and few inputs, for a CPU")
+    parser.add_argument("--tiny", action="store_true", help="a shape of one layer and few inputs, for a CPU")
     parser.add_argument("--price", type=float, default=3.0, help="of an hour of the card, in your currency")
     given = parser.parse_args(arguments)
     tiny, price = given.tiny, given.price

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import torch
 
 from clipbias.data.build import without_images
@@ -11,6 +14,7 @@ from clipbias.finetune.loop import backward, start_state
 from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.runs import stretched_model
+from clipbias.finetune.train import train
 from clipbias.models.build import ClipShape, build_clip
 from clipbias.models.preprocessing import clip_preprocessing
 
@@ -23,6 +27,19 @@ def start(recipe: Recipe) -> tuple[TrainModel, BatchMaker]:
     torch.manual_seed(0)
     model = stretched_model(build_clip(SMALL), recipe)
     return model, BatchMaker(dataset, recipe, clip_preprocessing(48), lambda caption: [caption])
+
+
+def train_on(folder: Path, recipe: Recipe, threads: int, pause: float = 0.0) -> None:
+    """Train in a folder, or go on there: a state a step, the step's number printed, then a pause in seconds."""
+
+    def told(step: int, steps: int, values: dict[str, float]) -> None:
+        print(step, flush=True)
+        time.sleep(pause)
+
+    torch.set_num_threads(threads)  # sums over other numbers of them round in other ways
+    model, maker = start(recipe)
+    print("ready", flush=True)
+    train(model, maker, recipe, folder, resume=True, save_every=0.0, progress=told)
 
 
 def gradients(model: TrainModel, batch: Batch, recipe: Recipe) -> tuple[dict[str, float], dict[str, torch.Tensor]]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 
@@ -25,8 +23,6 @@ from clipbias.probe.store import EmbeddingStore, read_shard, shard_paths
 from clipbias.results.folder import Finished, find_runs, load_runs
 from clipbias.scenes import long_caption, render, sample_scene
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
@@ -39,38 +35,26 @@ def data(tmp_path_factory) -> Path:
 
 def start(
     *arguments: object, cache: Path, largest_file: int = 0, fault: Path | None = None, **environment: str
-) -> subprocess.Popen[str]:
+) -> processes.Started:
     """The command line in a process of its own.
 
     Args:
         arguments: of the command.
         cache: the cache's folder.
         largest_file: bytes that a file may take; 0 for any number.
-        fault: a folder with a ``sitecustomize.py``, which Python runs first.
+        fault: a program that runs first.
         environment: more variables.
     """
-
-    def limit() -> None:
-        # A shell's background job hands on that interrupts are ignored; these tests run in such, too.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if largest_file:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-
-    # What measures coverage writes files as well.
-    inherited = {k: v for k, v in os.environ.items() if not (largest_file and k.startswith("COVERAGE"))}
-    return subprocess.Popen(
-        [sys.executable, "-m", "clipbias", *map(str, arguments)],
-        env={
-            **inherited, "CLIPBIAS_CACHE": str(cache), "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": os.pathsep.join(map(str, filter(None, [fault, ROOT]))), **environment,
-        },
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=limit,
-    )  # fmt: skip
+    whole = {**os.environ, "CLIPBIAS_CACHE": str(cache), **environment}
+    printed = cache.parent / "printed"
+    return processes.start(
+        printed, processes.command_line, *arguments, environment=whole, largest_file=largest_file, first=fault
+    )
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, errors = process.communicate(timeout=180)
-    return process.returncode, errors
+def finish(process: processes.Started) -> tuple[int, str]:
+    code, _, errors = process.finish()
+    return code, errors
 
 
 def probe(data: Path, out: Path) -> tuple[object, ...]:
@@ -112,8 +96,7 @@ def test_killed_at_random_moments_nothing_is_corrupt_and_the_end_is_the_same(dat
     whole = time.monotonic() - began
     for _ in range(6):
         process = start(*probe(data, tmp_path / "results"), cache=tmp_path / "cache")
-        # Most of it is start-up: kill where work is done.
-        time.sleep(whole * chance.uniform(0.5, 1.0))
+        time.sleep(whole * chance.uniform(0.0, 1.0))
         process.send_signal(signal.SIGKILL)
         finish(process)
         for path in shard_paths(tmp_path / "cache" / "embeddings"):
@@ -140,7 +123,7 @@ def test_two_processes_share_a_cache_and_a_results_folder(data, undisturbed, tmp
 
 def test_an_interrupt_is_said_and_has_its_exit_code(data, tmp_path):
     process = start(*probe(data, tmp_path / "results"), cache=tmp_path / "cache")
-    assert process.stdout is not None and process.stdout.readline().startswith("data:")
+    process.wait_for("data:")
     process.send_signal(signal.SIGINT)
     code, errors = finish(process)
     assert code == 130 and errors.strip().splitlines()[-1] == "interrupted; what was finished is kept"
@@ -155,12 +138,12 @@ time.time = lambda: real() + random.choice((-1e9, 1e9))
 
 
 def test_a_clock_that_jumps_changes_nothing(data, undisturbed, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(CLOCK)
+    (tmp_path / "fault.py").write_text(CLOCK)
     chance = random.Random(3)
     for again in range(2):
         # A limit that the features of one run do not fit: what is removed goes by the files' times.
         run = probe(data, tmp_path / f"results-{again}")
-        process = start(*run, cache=tmp_path / "cache", fault=tmp_path, CLIPBIAS_CACHE_GB="0.0001")
+        process = start(*run, cache=tmp_path / "cache", fault=tmp_path / "fault.py", CLIPBIAS_CACHE_GB="0.0001")
         code, errors = finish(process)
         assert code == 0, errors
         same(tmp_path / f"results-{again}", undisturbed)
@@ -183,8 +166,10 @@ Image.Image.convert = short
 
 @pytest.mark.parametrize("at", [3, 40])
 def test_a_worker_without_memory_is_one_line_and_the_next_run_is_whole(data, undisturbed, tmp_path, at):
-    (tmp_path / "sitecustomize.py").write_text(MEMORY.format(at=at))
-    code, errors = finish(start(*probe(data, tmp_path / "results"), cache=tmp_path / "cache", fault=tmp_path))
+    (tmp_path / "fault.py").write_text(MEMORY.format(at=at))
+    code, errors = finish(
+        start(*probe(data, tmp_path / "results"), cache=tmp_path / "cache", fault=tmp_path / "fault.py")
+    )
     assert code == 2 and "not enough memory" in errors.strip().splitlines()[-1] and "Traceback" not in errors
     code, errors = finish(start(*probe(data, tmp_path / "results"), cache=tmp_path / "cache"))
     assert code == 0, errors
@@ -223,11 +208,11 @@ def test_files_that_vanish_between_listing_and_reading(data, undisturbed, tmp_pa
     assert torch.equal(Session(encoder, dataset, store=EmbeddingStore(tmp_path / "store", 10**9)).images(), whole)
 
 
-def test_a_training_on_a_full_disk_keeps_its_last_state(tmp_path):
+def test_a_training_on_a_full_disk_keeps_its_last_state(data, tmp_path):
     def train(folder: Path, largest_file: int = 0) -> tuple[int, str]:
-        settings = {"batch_size": 8, "steps": 4, "warmup": 1, "pca_dim": 3, "precision": "fp32"}
+        settings = {"batch_size": 8, "steps": 4, "warmup": 1, "pca_dim": 3, "precision": "fp32", "validation": 0}
         arguments = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
-        command = ("finetune", "debias", "--no-evaluate", "--resume", "--out", folder, *arguments)
+        command = ("finetune", "debias", "--data", data, "--no-evaluate", "--resume", "--out", folder, *arguments)
         return finish(start(*command, cache=tmp_path / "cache", largest_file=largest_file))
 
     assert train(tmp_path / "whole")[0] == 0
@@ -244,10 +229,11 @@ def test_a_training_on_a_full_disk_keeps_its_last_state(tmp_path):
 
 
 def test_an_error_that_nobody_expected_is_one_line_too(data, tmp_path):
+    (tmp_path / "fault.py").write_text(f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\n")
     (tmp_path / "mine.py").write_text("def load():\n    raise ZeroDivisionError('on \x1b[31mpurpose')\n")
     for debug in ((), ("--debug",)):
         command = (*debug, "probe", "padding", "--model", "mine:load", "--data", data)
-        code, errors = finish(start(*command, cache=tmp_path / "cache", fault=tmp_path))
+        code, errors = finish(start(*command, cache=tmp_path / "cache", fault=tmp_path / "fault.py"))
         if debug:
             assert code == 1 and "Traceback" in errors
         else:
@@ -257,11 +243,13 @@ def test_an_error_that_nobody_expected_is_one_line_too(data, tmp_path):
 
 def test_a_killed_report_leaves_whole_files_and_the_next_one_is_the_same(undisturbed, tmp_path):
     results = undisturbed[0].folder.parents[2]
+    began = time.monotonic()
     assert finish(start("report", "--results", results, "--out", tmp_path / "whole", cache=tmp_path))[0] == 0
+    whole = time.monotonic() - began
     chance = random.Random(2)
     for _ in range(3):
         process = start("report", "--results", results, "--out", tmp_path / "cut", cache=tmp_path)
-        time.sleep(chance.uniform(1.5, 3.5))
+        time.sleep(whole * chance.uniform(0.0, 1.0))
         process.send_signal(signal.SIGKILL)
         finish(process)
         for path in (tmp_path / "cut").glob("*") if (tmp_path / "cut").exists() else ():
@@ -294,5 +282,5 @@ def test_escapes_in_captions_and_names_do_not_reach_the_terminal(data, tmp_path)
         ("probe", "\x1b[2Jpadding", "--model", "nano-clip"),
     ):
         process = start(*arguments, cache=tmp_path / "cache")
-        out, errors = process.communicate(timeout=120)
+        _, out, errors = process.finish()
         assert not {"\x1b", "\x07", "\u202e"} & set(out + errors), arguments

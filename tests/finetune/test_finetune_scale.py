@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import torch
-from small_training import close, gradients, start
+from small_training import close, gradients, start, train_on
 from tests_support import needs_compiler
 
 import clipbias
@@ -30,7 +27,6 @@ from clipbias.finetune.validation import hold_out, validation_recall
 from clipbias.models.preprocessing import clip_preprocessing
 from clipbias.probe.ranking import per_query_metrics, rank_both
 
-ROOT = Path(__file__).parents[2]
 # The model's own logit scale and an eps above rounding: at 100 and 1e-8, the first steps carry rounding into weights.
 QUICK = {
     "batch_size": 8, "steps": 6, "lr": 1e-3, "warmup": 2, "pca_dim": 3, "log_scale": 0.0, "eps": 1e-6, "beta2": 0.98,
@@ -107,12 +103,8 @@ group.__exit__(None, None, None)
 def two(tmp_path_factory):
     out = tmp_path_factory.mktemp("two")
     (out / "worker.py").write_text(WORKER.format(file=__file__))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    done = subprocess.run(
-        [*launcher, str(out / "worker.py"), str(out)], capture_output=True, text=True, env=environment, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    code, _, errors = processes.launch(out, 2, processes.script, out / "worker.py", out)
+    assert code == 0, errors[-4000:]
     return out
 
 
@@ -157,20 +149,6 @@ def test_a_training_of_two_processes_ends_in_the_weights_of_one(two, tmp_path):
         assert "cannot be shared equally by 2 processes" in (two / f"odd-{rank}.txt").read_text()
 
 
-PROGRAM = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("t", {file!r})
-t = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(t)
-from pathlib import Path
-recipe = t.DEBIAS.override(**t.QUICK).override(steps=30)
-model, maker = t.start(recipe)
-print("ready", flush=True)
-t.train(model, maker, recipe, Path(sys.argv[1]), resume=True, save_every=0.0)
-print("done", flush=True)
-"""
-
-
 def test_killed_at_ten_random_moments_it_ends_in_the_same_weights(tmp_path):
     recipe = DEBIAS.override(**QUICK).override(steps=30)
     model, maker = start(recipe)
@@ -178,22 +156,13 @@ def test_killed_at_ten_random_moments_it_ends_in_the_same_weights(tmp_path):
     train(model, maker, recipe, tmp_path / "whole", save_every=0.0)
     whole = time.monotonic() - began
     chance = random.Random(0)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
-        "OMP_NUM_THREADS": str(torch.get_num_threads()),
-    }
     kills = 0
     for _ in range(10):
-        run = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM.format(file=__file__), str(tmp_path / "cut")],
-            env=environment, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert run.stdout is not None and run.stdout.readline().strip() == "ready"
+        run = processes.start(tmp_path / "printed", train_on, tmp_path / "cut", recipe, torch.get_num_threads())
+        run.wait_for("ready")
         time.sleep(chance.uniform(0.0, whole / 6))
         run.send_signal(signal.SIGKILL)
-        run.communicate(timeout=60)
-        kills += run.returncode == -signal.SIGKILL
+        kills += run.finish()[0] == -signal.SIGKILL
     assert kills == 10
     model, maker = start(recipe)
     train(model, maker, recipe, tmp_path / "cut", resume=True)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import plain_clip as plain
+import processes
 import pytest
 import torch
 from openclip_folder import write_folder
-from small_training import start
+from small_training import start, train_on
 from typer.testing import CliRunner
 
 import clipbias
@@ -29,7 +27,6 @@ from clipbias.finetune.recipes import DEBIAS, LONGCLIP
 from clipbias.finetune.runs import finetune
 from clipbias.finetune.train import total_steps, train
 
-ROOT = Path(__file__).parents[2]
 QUICK = {"batch_size": 8, "steps": 6, "lr": 1e-3, "warmup": 2, "pca_dim": 4}
 
 
@@ -110,42 +107,16 @@ def same(a, b) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-PROGRAM = """
-import sys
-sys.path.insert(0, {tests!r})
-import importlib.util
-spec = importlib.util.spec_from_file_location("t", {file!r})
-t = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(t)
-import time
-from pathlib import Path
-recipe = t.DEBIAS.override(**t.QUICK)
-model, maker = t.start(recipe)
-def slow(step, steps, values):
-    print(step, flush=True)
-    time.sleep(0.15)
-t.train(model, maker, recipe, Path(sys.argv[1]), resume=True, save_every=0.0, progress=slow)
-"""
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_training_that_was_killed_ends_in_the_same_weights(tmp_path, how):
     recipe = DEBIAS.override(**QUICK)
     model, maker = start(recipe)
     train(model, maker, recipe, tmp_path / "whole")
-    program = PROGRAM.format(tests=str(ROOT / "tests"), file=__file__)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     for stop_after in ("2", "4"):
-        run = subprocess.Popen(
-            [sys.executable, "-c", program, str(tmp_path / "cut")], env=environment, stdout=subprocess.PIPE, text=True
-        )
-        assert run.stdout is not None
-        for line in run.stdout:
-            if line.strip() == stop_after:
-                run.send_signal(how)
-                break
-        run.communicate(timeout=60)
-        assert run.returncode != 0
+        run = processes.start(tmp_path / stop_after, train_on, tmp_path / "cut", recipe, torch.get_num_threads(), 0.15)
+        run.wait_for(stop_after)
+        run.send_signal(how)
+        assert run.finish()[0] != 0
         assert not list((tmp_path / "cut").glob(".*.part")) or how == signal.SIGKILL
     model, maker = start(recipe)
     train(model, maker, recipe, tmp_path / "cut", resume=True)

@@ -63,7 +63,7 @@ def test_a_token_knows_its_place_in_the_text(words):
     (ids,), (spans,) = clip_token_lists([text]), ClipTokens(77).spans([text])
     assert spans.shape == (len(ids), 2)
     assert (np.diff(spans[:, 0]) >= 0).all() and (spans[:, 0] < spans[:, 1]).all()
-    clean = SimpleTokenizer().clean_fn
+    clean = REFERENCE.clean_fn
     for number, (start, end) in zip(ids, spans, strict=True):
         part = REFERENCE.decoder[number].removesuffix("</w>")
         shown = bytearray(REFERENCE.byte_decoder[c] for c in part).decode("utf-8", errors="ignore")

@@ -144,7 +144,7 @@ def test_needle_counts_ties_as_half_and_perfect_readers_as_right(tmp_path):
     assert len(accuracy) == 8 and min(accuracy) > 0.8
     (depth,) = (row for row in rows if (row.metric, row.condition) == ("needle_half_depth", "fillers-0"))
     assert depth.value == half_depth(np.array([accuracy]))[0] and depth.low <= depth.value <= depth.high
-    session = _session(40)
+    session = _session(12)
     session.encoder = clipbias.load_model("nano-clip")
     rows = read_rows(run_probe(session, find_probes("needle")[0], tmp_path))
     found = {(r.metric, r.condition, r.x): r.value for r in rows}

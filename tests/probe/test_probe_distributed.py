@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shlex
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from hub_models import write_hub_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from processes import command_line, launch, script
 
 from clipbias.probe.blocks import share_of_rows
 from clipbias.probe.ranking import rank_both
@@ -23,14 +23,10 @@ from clipbias.results.folder import load_runs
 from clipbias.scenes import long_caption, render, sample_scene
 
 
-def probe(data, out, processes: int, *more: str) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-m"]
-    if processes > 1:
-        launcher += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
-    command = ["clipbias", "probe", "padding", "token-padding", "--model", "nano-debias", "--data", str(data)]
-    return subprocess.run(
-        [*launcher, *command, "--out", str(out), "--device", "cpu", *more], capture_output=True, text=True, timeout=300
-    )
+def probe(data: Path, out: Path, count: int, *more: str) -> tuple[int, str, str]:
+    """The command in several processes: exit code, stdout, stderr."""
+    command = ("probe", "padding", "token-padding", "--model", "nano-debias", "--data", data, "--out", out, *more)
+    return launch(out.with_suffix(".printed"), count, command_line, *command, "--device", "cpu")
 
 
 @pytest.fixture
@@ -46,9 +42,9 @@ def data(tmp_path):
 def test_three_processes_give_the_ranks_of_one(data, tmp_path):
     alone = probe(data, tmp_path / "one", 1, "--no-cache")
     several = probe(data, tmp_path / "three", 3, "--no-cache")
-    assert (alone.returncode, several.returncode) == (0, 0), several.stderr[-3000:]
+    assert (alone[0], several[0]) == (0, 0), several[2][-3000:]
     # What is printed is printed once.
-    assert several.stdout.count("results:") == 1
+    assert several[1].count("results:") == 1
     one, three = (load_runs([tmp_path / name]) for name in ("one", "three"))
     assert len(one) == len(three) == 2
     for mine, theirs in zip(one, three, strict=True):
@@ -72,23 +68,20 @@ def test_the_torchrun_command_of_the_docs_runs(tmp_path):
 
 def test_a_bad_image_ends_all_processes_with_one_line(data, tmp_path):
     (data / "07.png").write_bytes(b"no image")
-    done = probe(data, tmp_path / "out", 2)
-    assert done.returncode != 0 and "1 of 31 images cannot be read" in done.stderr
+    code, _, errors = probe(data, tmp_path / "out", 2)
+    assert code == 2 and "1 of 31 images cannot be read" in errors and "Traceback" not in errors
     assert not list((tmp_path / "out").rglob("run.json"))
     Image.new("RGB", (8, 8)).save(data / "07.png")
-    assert probe(data, tmp_path / "out", 2).returncode == 0
+    assert probe(data, tmp_path / "out", 2)[0] == 0
 
 
 def test_any_encoder_shares_its_work_by_the_interface(tmp_path):
     """Two processes with a model of transformers, and with a user's object: features of one process."""
-    script = tmp_path / "share.py"
-    script.write_text(SHARE)
+    path = tmp_path / "share.py"
+    path.write_text(SHARE)
     write_hub_folder("clip", tmp_path / "model")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    done = subprocess.run(
-        [*launcher, str(tmp_path)], capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2]
-    )
-    assert done.returncode == 0, done.stderr[:3000]
+    code, _, errors = launch(tmp_path, 2, script, path, tmp_path)
+    assert code == 0, errors[:3000]
     for found in torch.load(tmp_path / "found.pt", weights_only=True):
         # Each process encoded its share and nothing else.
         assert found["counts"].tolist() == [[3, 2], [3, 3]]
@@ -180,6 +173,7 @@ def features(case: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray, np.ndar
 
 WORKER = """
 import sys
+sys.path.insert(0, sys.argv[2])
 import numpy as np
 import torch
 from test_probe_distributed import features
@@ -202,14 +196,8 @@ with process_group() as number:
 
 def test_ranks_shared_by_two_processes_are_those_of_one_to_the_bit(tmp_path):
     (tmp_path / "worker.py").write_text(WORKER)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    tests = Path(__file__).parent
-    path = os.pathsep.join([str(tests.parents[1]), str(tests), str(tests.parent)])
-    done = subprocess.run(
-        [*launcher, str(tmp_path / "worker.py"), str(tmp_path)],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": path},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    code, _, errors = launch(tmp_path, 2, script, tmp_path / "worker.py", tmp_path, Path(__file__).parent)
+    assert code == 0, errors[-3000:]
     for case in range(3):
         texts, images, owner, row = features(case)
         for way, mine in rank_both(texts, images, owner, row, block=32).items():

@@ -62,7 +62,7 @@ def test_models_are_compared_by_name_and_their_changed_queries_are_named(tmp_pat
         run_pairs("a", "d", tmp_path)
 
 
-def test_examples_are_the_captions_that_fell_furthest(tmp_path):
+def test_examples_are_the_captions_that_fell_furthest(tmp_path, few_scenes):
     dataset = load_dataset("scenes")
     encoder = clipbias.load_model("nano-longclip")
     session = Session(encoder, dataset)
