@@ -12,6 +12,7 @@ import pandas as pd
 from clipbias.errors import UserError
 from clipbias.names import file_name, for_figure
 from clipbias.report.draw import kept
+from clipbias.report.figures import legend
 from clipbias.report.load import read_ablation, read_trajectory
 from clipbias.report.style import PAPER, Drawn, Look, figure_style, model_styles, save_figure, titled
 
@@ -87,8 +88,7 @@ def trajectory_figure(table: pd.DataFrame, look: Look = PAPER) -> Figure:
             axes.set_title(for_figure(measure))
         figure.supxlabel("steps of pre-training, then of fine-tuning")
         figure.supylabel("% or points")
-        handles, labels = grid.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False)
+        legend(figure, look)
     return figure
 
 

@@ -22,7 +22,7 @@ _FEW = 7
 """Models whose names stand beside each other below bars."""
 
 
-def _legend(figure: Figure, look: Look, columns: int = 0) -> None:
+def legend(figure: Figure, look: Look, columns: int = 0) -> None:
     """One legend below all, each name once, in columns as wide as the figure allows, so that it never covers data."""
     handles: dict[str, Any] = {}
     for axes in figure.axes:
@@ -90,7 +90,7 @@ def curve_figure(
         if marks:
             axes.set_xticks(sorted(table["x"].unique()))
         figure.tight_layout(pad=0.3)
-        _legend(figure, look)
+        legend(figure, look)
     return figure
 
 
@@ -117,7 +117,7 @@ def padding_figure(table: pd.DataFrame, models: list[str], x: str, y: str, look:
             axes.set_xticks(sorted(table["x"].unique()))
         grid[0].set_ylim(bottom=0)
         figure.tight_layout(pad=0.3, w_pad=1.5)
-        _legend(figure, look)
+        legend(figure, look)
     return figure
 
 
@@ -178,7 +178,7 @@ def bars_figure(
             axes.grid(False, axis="x")
         (axes.axvline if below else axes.axhline)(0, color=look.ink, linewidth=0.6)
         figure.tight_layout(pad=0.3)
-        _legend(figure, look)
+        legend(figure, look)
     return figure
 
 
@@ -207,7 +207,7 @@ def scatter_figure(table: pd.DataFrame, models: list[str], x: str, y: str, look:
         axes.set_ylabel(for_figure(y))
         axes.annotate("better \u2198", (0.98, 0.03), xycoords="axes fraction", ha="right", va="bottom")
         figure.tight_layout(pad=0.3)
-        _legend(figure, look)
+        legend(figure, look)
     return figure
 
 
@@ -256,5 +256,5 @@ def panels_figure(
         grid[0, 0].set_ylim(bottom=0)  # shared; once all is drawn, as it fixes the top as well
         figure.supxlabel(for_figure(x))
         figure.supylabel(for_figure(label))
-        _legend(figure, look)
+        legend(figure, look)
     return figure

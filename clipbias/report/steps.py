@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from clipbias.names import for_figure
+from clipbias.report.display import condition_name
 from clipbias.report.draw import kept
+from clipbias.report.figures import legend
 from clipbias.report.select import headline
 from clipbias.report.style import PAPER, Drawn, Look, figure_style, model_styles
 
@@ -75,10 +77,11 @@ def steps_figure(table: pd.DataFrame, look: Look = PAPER) -> Figure:
                 mine = part[part["run"] == run]
                 axes.plot(mine["step"], mine["value"], label=for_figure(run), **styles[run])
                 axes.fill_between(mine["step"], mine["low"], mine["high"], color=styles[run]["color"], alpha=0.15, lw=0)
-            axes.set_title("T2I R@1, %" if condition == "full" else f"{condition}, change in points")
+            change = f"{for_figure(condition_name(condition))},\nchange in points"
+            axes.set_title("T2I R@1, %" if condition == "full" else change)
+            axes.xaxis.get_major_locator().set_params(integer=True)
         figure.supxlabel("training steps")
-        handles, labels = grid.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False)
+        legend(figure, look)
     return figure
 
 
