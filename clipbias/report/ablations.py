@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -51,7 +52,8 @@ def ablation_figure(table: pd.DataFrame, look: Look = PAPER) -> Figure:
                 values = part.loc[recipe, "values"]
                 axes.plot([place] * len(values), values, "o", color=colour, alpha=0.5, linewidth=0)
                 axes.hlines(part.loc[recipe, "mean"], place - 0.3, place + 0.3, color=look.ink)
-            axes.set_title(",\n".join(map(for_figure, measure.split(", "))))
+            parts = measure.replace(", ", ",\n").split("\n")
+            axes.set_title("\n".join(line for part in parts for line in textwrap.wrap(for_figure(part), 26)))
             axes.set_xticks(range(len(recipes)), list(map(for_figure, recipes)), rotation=60, ha="right")
             axes.set_xlim(-0.6, len(recipes) - 0.4)
         for axes in grid.flat[max(0, len(measures) - columns) : len(measures)]:
