@@ -1,11 +1,18 @@
 """The documentation's site: ``sphinx-build -W docs site``."""
 
+import sys
+from pathlib import Path
+
 import clipbias
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "clipbias"
 author = "The clipbias authors"
 version = release = clipbias.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "clipbias_commands"]
+# Notebooks are shown with the outputs that are stored in them; tests/docs runs them.
+nb_execution_mode = "off"
 html_theme = "furo"
 html_title = f"clipbias {version}"
 exclude_patterns = ["site"]

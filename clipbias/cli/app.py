@@ -22,6 +22,8 @@ _HELPERS = {"app", "console", "complete", "options", "tables", "reference"}
 COMMANDS = (*_FIRST, *sorted(_FOUND - set(_FIRST) - _HELPERS))
 """Modules of subcommands, in the order of the help text; a new file in this folder is found by itself."""
 
+PREFIX = "CLIPBIAS"
+"""Of the variables that set options."""
 _GLOBAL = ("--debug", "--quiet", "-q")
 _GLOBAL_WITH_VALUE = ("--config",)
 
@@ -62,14 +64,19 @@ class Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """See `TyperGroup.get_command`."""
-        return _without_variables(super().get_command(ctx, cmd_name))
+        return _without_variables(super().get_command(ctx, cmd_name), f"{PREFIX}_{cmd_name}")
 
 
-def _without_variables(command: Any) -> Any:
+def _without_variables(command: Any, prefix: str = "") -> Any:
+    """The command; its help names no variables, and they are named by its options: --out is ``CLIPBIAS_PROBE_OUT``."""
     for parameter in getattr(command, "params", ()):
         parameter.show_envvar = False
-    for inner in getattr(command, "commands", {}).values():
-        _without_variables(inner)
+    for key, name in option_keys(command).items() if prefix else ():
+        for parameter in command.params:
+            if parameter.name == name and parameter.param_type_name == "option":
+                parameter.envvar = f"{prefix}_{key}".upper().replace("-", "_")
+    for word, inner in getattr(command, "commands", {}).items():
+        _without_variables(inner, f"{prefix}_{word}" if prefix else "")
     return command
 
 
@@ -82,7 +89,7 @@ app = typer.Typer(
     # Plain help: rich takes a quarter of a second to import, as long as everything else together.
     rich_markup_mode=None,
     # Every option can be set by the environment too: CLIPBIAS_PROBE_OUT is --out of `clipbias probe`.
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "CLIPBIAS"},
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": PREFIX},
 )
 
 for _command in COMMANDS:

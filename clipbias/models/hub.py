@@ -51,19 +51,24 @@ def out_of_reach(patience: float = _PATIENCE) -> str:
     proxy = proxies.get(endpoint.scheme) or proxies.get("all")
     # A proxy may be written without its scheme.
     target = urlsplit(proxy if proxy is None or "://" in proxy else f"http://{proxy}") if proxy else endpoint
-    port = target.port or (443 if target.scheme == "https" else 80)
     answered: list[bool] = []
+    unusable: list[Exception] = []
 
     def ask() -> None:
         try:
+            port = target.port or (443 if target.scheme == "https" else 80)
             socket.create_connection((target.hostname or "", port), timeout=patience).close()
             answered.append(True)
         except OSError:
             pass
+        except Exception as error:  # a port or name that no connection can have; a thread would lose it
+            unusable.append(error)
 
     asking = Thread(target=ask, daemon=True)
     asking.start()
     asking.join(patience)
+    if unusable:
+        return f"{target.netloc} is no address to connect to ({unusable[0]})"
     return "" if answered else f"no connection to {target.hostname}"
 
 

@@ -59,6 +59,11 @@ def require_model(name: str, weights: str = "", revision: str = "", available: b
         source = name.partition(":")[2].removeprefix("hf-hub:")
         if not Path(source).is_dir():
             require_repository(split_revision(source)[0])
+    elif name.startswith("openclip:"):
+        from clipbias.models.libraries.openclip_names import weights_repository
+
+        if repository := weights_repository(name.partition(":")[2]):
+            require_repository(repository)
 
 
 _STEP = re.compile(r".+-step-(\d+)(\.pt)?")

@@ -229,9 +229,7 @@ def test_options_come_from_a_file_or_the_environment_too(tmp_path):
     (tmp_path / "c.toml").write_text("[cache.info]\njson = true\n[leaderboard]\nresults = ['nowhere']\n")
     environment = {"CLIPBIAS_CACHE": str(tmp_path / "cache")}
     assert run_here("--config", "c.toml", "cache", "info", cwd=tmp_path, **environment).stdout.startswith("{")
-    assert run_here("cache", "info", cwd=tmp_path, CLIPBIAS_CACHE_INFO_AS_JSON="1", **environment).stdout.startswith(
-        "{"
-    )
+    assert run_here("cache", "info", cwd=tmp_path, CLIPBIAS_CACHE_INFO_JSON="1", **environment).stdout.startswith("{")
     run = run_here("--config", "c.toml", "leaderboard", cwd=tmp_path)
     assert run.returncode == 2 and "nowhere: no such results folder" in run.stderr
     # What is written on the command line comes first.

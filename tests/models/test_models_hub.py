@@ -12,6 +12,7 @@ import pytest
 
 from clipbias.errors import UserError
 from clipbias.models.hub import cached_file, hub_file, hub_folder, out_of_reach, require_repository
+from clipbias.models.libraries.openclip_names import weights_repository
 from clipbias.models.suggest import require_model
 
 
@@ -97,3 +98,27 @@ def test_the_cache_is_where_the_client_says_or_would_say(tmp_path):
         for first in ("", "import huggingface_hub.constants; ")
     }
     assert said == {str(tmp_path / "hub" / "models--a--b")}
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:99999", "http://127.0.0.1:port", f"http://{'a' * 70}.example"])
+def test_an_address_that_cannot_be_is_said(alone, monkeypatch, address):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    assert f"{address.removeprefix('http://')} is no address to connect to (" in out_of_reach()
+
+
+def test_where_open_clips_weights_lie_is_what_open_clip_says():
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained
+
+    wanted = {f"{m}/{t}": get_pretrained_cfg(m, t).get("hf_hub", "").rpartition("/")[0] for m, t in list_pretrained()}
+    assert len(wanted) > 100 and sum(map(bool, wanted.values())) > 100
+    some = ["ViT-B-32/laion2b_s34b_b79k", "ViT-B-32/laion2b-s34b-b79k", *list(wanted)[::12]]
+    wanted["ViT-B-32/laion2b-s34b-b79k"] = wanted["ViT-B-32/laion2b_s34b_b79k"]
+    assert [weights_repository(source) for source in some] == [wanted[source] for source in some]
+    assert [weights_repository(source) for source in ("ViT-B-32", "no/such", "ViT-B-32/no", "")] == [""] * 4
+
+
+def test_missing_weights_of_open_clip_are_said_before_it_is_imported(alone):
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"laion/CLIP-ViT-B-32\S+ is not available: no connection to 127.0.0.1"):
+        require_model("openclip:ViT-B-32/laion2b_s34b_b79k")
+    assert time.monotonic() - began < 3
