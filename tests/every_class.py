@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import plain_clip as plain
 import torch
-from hub_models import KINDS, WORDS, write_fgclip2, write_hub_folder, write_sentence_folder
+from hub_models import KINDS, WORDS, write_fgclip2, write_hub_folder, write_sentence_folder, write_vl_embedder
 from openclip_folder import write_folder, write_hub_text, write_siglip
 from PIL import Image
 from safetensors.torch import save_file
@@ -125,6 +125,7 @@ CLASSES: dict[str, Callable[[Path], str]] = {
     ),
     **{f"transformers {kind}": partial(_written, partial(write_hub_folder, kind)) for kind in KINDS},
     "sentence-transformers": lambda folder: f"st:{_written(partial(write_sentence_folder, 'clip'), folder)}",
+    "language model that sees": lambda folder: f"st:{_written(write_vl_embedder, folder)}",
     "user": lambda folder: "every_class:Mine",
 }
 """Class of models -> writes one into a folder, and returns what ``load_model`` takes."""

@@ -141,3 +141,67 @@ def write_sentence_folder(kind: str, folder: Path, inside: str = "") -> None:
 
 
 _ST = "sentence_transformers.base.modules.transformer"
+_VL_TOKENS = ("<|endoftext|>", "<unk>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>",
+              "<|image_pad|>", "<|video_pad|>")  # fmt: skip
+_VL_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }} {% for c in m.content %}{% if c.type == 'image' %}"
+    "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c.text }}{% endif %}{% endfor %}<|im_end|>{% endfor %}"
+)
+
+
+def write_vl_embedder(folder: Path, context: int = 128) -> tuple[Any, Any]:
+    """Write a folder as sentence-transformers does around a language model that sees (Qwen2-VL), last token pooled.
+
+    Returns:
+        transformers' model and processor that are in it.
+    """
+    import json
+
+    import transformers as t
+
+    inner = _unigram(_VL_TOKENS, "")
+    inner.post_processor = None
+    pad, unknown, _, end, *vision = _VL_TOKENS
+    tokenizer = t.PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token=pad, eos_token=end, unk_token=unknown, model_max_length=context,
+        additional_special_tokens=list(_VL_TOKENS[2:]),
+    )  # fmt: skip
+    number = {token: place for place, token in enumerate(_VL_TOKENS)}
+    rope = {"type": "mrope", "mrope_section": [2, 3, 3]}
+    text = _SIZES | {
+        "vocab_size": 200, "num_key_value_heads": 2, "max_position_embeddings": 512, "rope_scaling": rope,
+        "bos_token_id": 0, "eos_token_id": number[end],
+    }  # fmt: skip
+    grid = {"patch_size": 4, "temporal_patch_size": 2}
+    sees = grid | {"depth": 1, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2}
+    names = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
+    ids = {name: number[token] for name, token in zip(names, vision, strict=True)}
+    torch.manual_seed(0)
+    model = t.Qwen2VLModel(t.Qwen2VLConfig(text_config=text, vision_config=sees | {"spatial_merge_size": 2}, **ids))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    grid |= {"merge_size": 2}
+    images: Any = t.Qwen2VLImageProcessor(min_pixels=64, max_pixels=1024, **grid)
+    videos: Any = t.Qwen2VLVideoProcessor(**grid)
+    processor = t.Qwen2VLProcessor(images, tokenizer, chat_template=_VL_TEMPLATE, video_processor=videos)
+    model.eval().save_pretrained(folder)
+    processor.save_pretrained(folder)
+    modules = [_ST, "sentence_transformers.models", "sentence_transformers.models"]
+    kinds = ("Transformer", "Pooling", "Normalize")
+    entries = [
+        {"idx": n, "name": str(n), "path": f"{n}_{kind}" if n else "", "type": f"{module}.{kind}"}
+        for n, (module, kind) in enumerate(zip(modules, kinds, strict=True))
+    ]
+    (folder / "modules.json").write_text(json.dumps(entries))
+    for entry in entries[1:]:
+        (folder / str(entry["path"])).mkdir()
+    pooling = {"embedding_dimension": 32, "pooling_mode": "lasttoken"}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    prompts = {"prompts": {"query": "find a red bird"}, "default_prompt_name": None}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    forward = {"method": "forward", "method_output_name": "last_hidden_state"}
+    modalities = {"text": forward, "image": forward, "message": forward | {"format": "structured"}}
+    settings = {"modality_config": modalities, "module_output_name": "token_embeddings"}
+    (folder / "sentence_bert_config.json").write_text(json.dumps(settings))
+    return model, processor

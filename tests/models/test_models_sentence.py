@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hub_models import WORDS, write_sentence_folder
+from hub_models import WORDS, write_sentence_folder, write_vl_embedder
 from odd_inputs import odd_captions, odd_images
 from tripwire import tripwire
 
@@ -116,6 +116,43 @@ def test_code_classes_and_arguments_of_a_folder_are_refused(tmp_path, file, chan
         with tripwire() as tripped, pytest.raises(UserError, match=word):
             clipbias.load_model(name, device="cpu")
         assert tripped == [] and not (tmp_path / "ran").exists()
+
+
+def _asked(content: dict[str, object], prompt: str = "") -> list[dict[str, object]]:
+    """A conversation: a prompt is the system's word in it."""
+    system = [{"role": "system", "content": [{"type": "text", "text": prompt}]}] if prompt else []
+    return [*system, {"role": "user", "content": [content]}]
+
+
+@torch.no_grad()
+def test_a_language_model_that_sees_is_asked_in_its_own_template(tmp_path):
+    library = pytest.importorskip("sentence_transformers")
+    model, processor = write_vl_embedder(tmp_path)
+    with pytest.raises(UserError, match=r"Transformer, Pooling, Normalize.*trust-remote-code"):
+        clipbias.load_model(f"st:{tmp_path}", device="cpu")
+
+    def feature(content: dict[str, object], prompt: str = "", **image: object) -> tuple[torch.Tensor, int]:
+        """By transformers alone: the last token's state, and how many tokens there would be."""
+        text = processor.apply_chat_template(_asked(content, prompt), tokenize=False)
+        given = processor(text=[text], return_tensors="pt", **image)
+        length = given["input_ids"].shape[1]
+        return torch.nn.functional.normalize(model(**given).last_hidden_state[0, -1], dim=-1), length
+
+    for prompt_name, prompt in ((None, ""), ("query", "find a red bird")):
+        encoder = clipbias.load_model(f"st:{tmp_path}", device="cpu", trust_remote_code=True, prompt_name=prompt_name)
+        want, lengths = zip(*(feature({"type": "text", "text": text}, prompt) for text in TEXTS), strict=True)
+        found, fits = encoder.encode_texts(TEXTS), torch.tensor(lengths) <= 128
+        torch.testing.assert_close(found[fits], torch.stack(want)[fits], atol=1e-5, rtol=0)
+        # What is cut is so by sentence-transformers, which puts the template's end back.
+        cut = [text for text, whole in zip(TEXTS, fits, strict=True) if not whole]
+        theirs = library.SentenceTransformer(str(tmp_path), device="cpu", trust_remote_code=False)
+        by_them = torch.as_tensor(theirs.encode(cut, prompt=prompt))
+        torch.testing.assert_close(found[~fits], by_them, atol=1e-5, rtol=0)
+        assert encoder.token_lengths(TEXTS).tolist() == list(lengths) and encoder.context_length == 128
+        assert len(cut) >= 2 and encoder.options.get("prompt", "") == prompt
+    images = [image.convert("RGB") for image in odd_images()]
+    want = torch.stack([feature({"type": "image"}, images=[image])[0] for image in images])
+    torch.testing.assert_close(encoder.encode_images(images), want, atol=1e-5, rtol=0)
 
 
 def test_only_a_trusted_folder_runs_its_own_modules(tmp_path):

@@ -23,6 +23,7 @@ _KINDS = {probe.kind: probe for _, probe in [*ALL, *wanted_probes(["truncate-tok
 # One of each kind, of those that change ids where there are some; bootstraps of curves are not the question here.
 SOME = [(one.name, replace(one, settings={**one.settings, **_SLOW.get(kind, {})})) for kind, one in _KINDS.items()]
 SHORT = {"place-pads"}  # 40 pads and more find no place
+WHOLE = {"attention", "influence", "token-padding", "truncate-tokens", *SHORT}  # only whole texts are shown
 REFUSED = {
     "open_clip": SHORT,
     "open_clip CoCa": {"attention", *SHORT},
@@ -30,7 +31,8 @@ REFUSED = {
     "open_clip, transformers' text": SHORT,
     "transformers": SHORT,
     "sentence-transformers": SHORT,
-    "user": {"attention", "influence", "token-padding", "truncate-tokens", *SHORT},
+    "language model that sees": WHOLE,
+    "user": WHOLE,
 }
 
 
@@ -47,7 +49,8 @@ def outcomes(scenes, tmp_path, monkeypatch, caplog):
 
     def run(kind: str, probes) -> tuple[list[Outcome], list[str]]:
         name = CLASSES[kind](tmp_path)
-        encoder = clipbias.load_model(name, device="cpu")
+        trusted = kind == "language model that sees"
+        encoder = clipbias.load_model(name, device="cpu", trust_remote_code=trusted)
         caplog.clear()
         caplog.set_level(logging.WARNING, "clipbias")
         sweep = Sweep(

@@ -7,6 +7,7 @@ jina-clip, multimodal LLMs): that library gets it only where the user trusts it 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -197,6 +198,13 @@ class _SentenceModel:
         return self._net.encode(images, batch_size=len(images), show_progress_bar=False, **given)
 
     def token_lengths(self, texts: Sequence[str]) -> np.ndarray:
+        if "processing_kwargs" in inspect.signature(self._net[0].preprocess).parameters:
+            # With all that a template puts around a text.
+            given = {"prompt": self._prompt or None, "processing_kwargs": {"text": {"truncation": False}}}
+            with quiet():
+                masks = [self._net[0].preprocess([text], **given).get("attention_mask") for text in texts]
+            if all(mask is not None for mask in masks):
+                return np.array([int(mask.sum()) for mask in masks], dtype=np.int64)
         tokenizer = getattr(self._net, "tokenizer", None)
         if tokenizer is None:
             return np.zeros(len(texts), dtype=np.int64)
