@@ -220,14 +220,14 @@ def _write_ablation(grid: Grid, runs: Any, protocol: str, target: Path) -> None:
     from clipbias.finetune.trajectory import trajectory
     from clipbias.report.tables import to_csv, to_markdown
 
-    tidy, apart = summary(runs), paired(grid)
+    tidy, apart, along = summary(runs), paired(grid), trajectory(grid)
     seeds = ", ".join(map(str, grid.seeds))
     title = f"R@1 in percent, mean ± standard deviation over seeds {seeds}; changes in points."
     note = "Paired differences in points; 95% intervals over queries and training seeds, from five seeds on."
-    people = f"{to_markdown(wide(tidy))}\n{note}\n\n{to_markdown(apart)}"
-    write_text(target.with_suffix(".csv"), to_csv(tidy))
-    write_text(target.with_name(f"{target.stem}-paired.csv"), to_csv(apart))
-    write_text(target.with_name(f"{target.stem}-trajectory.csv"), to_csv(trajectory(grid)))
+    people = to_markdown(wide(tidy)) + (f"\n{note}\n\n{to_markdown(apart)}" if len(apart) else "")
+    for table, name in ((tidy, ""), (apart, "-paired"), (along, "-trajectory")):
+        if len(table):
+            write_text(target.with_name(f"{target.stem}{name}.csv"), to_csv(table))
     write_text(target.with_suffix(".md"), f"{title}\n{protocol}.\n\n{people}")
     say(f"{title}\n\n{people}\nwritten: {target.with_suffix('.csv')}, {target.with_suffix('.md')}")
 

@@ -70,6 +70,8 @@ def read_trajectory(path: Path) -> pd.DataFrame:
     kinds = {"recipe": str, "seed": int, "step": int, "measure": str, "value": float}
     try:
         table = pd.read_csv(io.BytesIO(read_bytes(path, "rows")), dtype={"recipe": str, "measure": str})
+        if table.empty:
+            raise ValueError("no points")
         return table[list(kinds)].astype(kinds)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: not a trajectory of `clipbias finetune ablation` ({error})") from error

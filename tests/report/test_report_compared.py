@@ -150,6 +150,7 @@ def test_the_trajectory_is_read_back_and_drawn(tmp_path):
     assert list(thick["base"].get_xdata()) == [1, 2] and list(thick["base"].get_ydata()) == [6, 7]
     (drawn,) = ablation_figures([tmp_path], tmp_path / "out", [PAPER], [])
     assert drawn.stem == "ablation-trajectory" and (tmp_path / "out" / "ablation-trajectory.png").is_file()
-    path.write_text("recipe,seed,step,measure,value\nbase,x,1,R@1,2\n")
-    with pytest.raises(UserError, match=r"ablation-trajectory\.csv: not a trajectory of"):
-        read_trajectory(path)
+    for lines in ("", "base,x,1,R@1,2\n"):
+        path.write_text("recipe,seed,step,measure,value\n" + lines)
+        with pytest.raises(UserError, match=r"ablation-trajectory\.csv: not a trajectory of"):
+            read_trajectory(path)
