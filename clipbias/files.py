@@ -186,8 +186,9 @@ def below(folder: Path, *names: str) -> Path:
     path = Path(folder)
     for name in names:
         path = path / name
-        if path.is_symlink():
+        # os.path says no of a name that is too long for a path, which the writing refuses in words.
+        if os.path.islink(path):
             raise UserError(f"{path} is a link, and nothing is written through it; remove it or choose another folder")
-    if path.exists() and not (path.is_dir() or path.is_file()):
+    if os.path.exists(path) and not (path.is_dir() or path.is_file()):
         raise UserError(f"{path} is neither a file nor a folder; choose another folder")
     return path

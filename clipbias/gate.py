@@ -47,7 +47,7 @@ COUNTS: dict[str, int] = {
     "suite": 200,  # probes that a suite stands for
     "transforms": 50,  # of a condition
     "filler": 10_000,  # sentences or pad ids that a transform adds
-    "setting": 1_000,  # entries of a list among the settings of a probe's kind
+    "setting": 1_000,  # entries of a list among the settings of a probe's kind, and each whole number but of captions
 }
 """The largest count of each kind."""
 

@@ -100,9 +100,10 @@ def _resolved(name: str, weights: str | Path | None) -> object:
         if name.startswith(prefix):
             return prefix, name.removeprefix(prefix)
     path = Path(name)
-    if path.is_dir():
+    # os.path says no of a name that is too long for a path, where Path raises.
+    if os.path.isdir(path):
         return None if recognised_folder(path) else library_of_folder(path)
-    if path.exists() or (weights is not None and Path(weights).exists()):
+    if os.path.exists(path) or (weights is not None and os.path.exists(weights)):
         return None
     if ":" in name:
         return _user_function(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +48,7 @@ def require_model(name: str, weights: str = "", revision: str = "", available: b
     from clipbias.models.hub import require_repository, split_revision
     from clipbias.models.weights import require_weights
 
-    if name not in MODELS and ":" not in name and not Path(weights or name).exists():
+    if name not in MODELS and ":" not in name and not os.path.exists(weights or name):
         MODELS[name]
     if not available or weights or revision:
         return

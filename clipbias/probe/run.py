@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +58,7 @@ def is_done(session: Session, probe: Probe, results: Path, settings: Settings | 
 
 
 def _done(folder: Path, run: Run) -> bool:
-    return (folder / "run.json").exists() and _same(read_run(folder), run)
+    return os.path.exists(folder / "run.json") and _same(read_run(folder), run)
 
 
 def described(session: Session, probe: Probe, command: str = "", settings: Settings | None = None) -> Run:

@@ -104,9 +104,9 @@ class Probe:
             check_count("setting", len(numbers), f"probe {self.name}: settings.{name}", "entries")
             if isinstance(value, str):
                 check_count("filler", len(value), f"probe {self.name}: settings.{name}", "characters")
-            for number in numbers:
-                if type(number) is int:
-                    check_count("captions", number, f"probe {self.name}: settings.{name}", "")
+            kind = "captions" if name in ("captions", "scenes") else "setting"  # of the data, or changes of a text
+            for number in (n for n in numbers if type(n) is int):
+                check_count(kind, number, f"probe {self.name}: settings.{name}", "")
             if isinstance(default, str):
                 fits = isinstance(value, str)
             else:

@@ -68,8 +68,8 @@ def place_for(results: Path, run: Run) -> Path:
     """
     wanted = run_folder(Path(), run.model, run.data, run.probe, run.fingerprint, run.data_fingerprint)
     folder = below(results, *wanted.parts)
-    if not folder.is_dir():
-        if folder.exists():
+    if not os.path.isdir(folder):
+        if os.path.exists(folder):
             raise UserError(f"{folder} is a file; choose another folder for results")
         return folder
     for entry in sorted(folder.iterdir()):
@@ -100,6 +100,8 @@ def write_run(folder: Path, run: Run, rows: Sequence[Row], queries: pd.DataFrame
     import pyarrow.parquet as pq
 
     try:
+        if not rows:
+            raise ValueError("it has no rows")
         lines = [json.dumps(asdict(row), allow_nan=False) + "\n" for row in rows]
         checked(Run, json.loads(json.dumps(asdict(run), allow_nan=False)))
         for line in lines:
@@ -176,6 +178,8 @@ def read_rows(folder: Path) -> list[Row]:
     path = folder / "rows.jsonl"
     lines = read_text(path, "rows").splitlines()
     check_count("rows", len(lines), str(path))
+    if not lines:
+        raise UserError(f"{path}: no rows; a run has one at least")
     rows = []
     for number, line in enumerate(lines, 1):
         content = parse_json(line, f"{path}, line {number}")

@@ -126,6 +126,9 @@ def test_a_closed_pipe_ends_quietly():
         ("finetune", "debias", "--out", "x" * 300),
         ("report", "--out", "x" * 300),
         ("report", "--out", "a\x00b"),
+        ("models", "check", "x" * 300),
+        ("probe", "full", "--model", "x" * 300),
+        ("probe", "full", "--model", "nano-clip", "--limit", "2", "--out", "x" * 300),
     ],
 )
 def test_options_out_of_range_are_refused(arguments, monkeypatch, capsys, tmp_path):

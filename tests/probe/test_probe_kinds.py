@@ -81,7 +81,7 @@ def test_intervals_of_place_effects_cover_the_truth():
 
 def simulated_run(root, model, hit, told, at, query):
     """A run folder of the probe `place` whose queries are found or not as ``hit`` says."""
-    from tests_support import make_run
+    from tests_support import make_row, make_run
 
     from clipbias.results.folder import run_folder, write_run
     from clipbias.results.record import QUERY_COLUMNS
@@ -94,7 +94,7 @@ def simulated_run(root, model, hit, told, at, query):
         }
     )[list(QUERY_COLUMNS)]  # fmt: skip
     folder = run_folder(root, model, "d", "place")
-    write_run(folder, make_run(model=model, probe="place", probe_spec="p", data="d"), [], queries)
+    write_run(folder, make_run(model=model, probe="place", probe_spec="p", data="d"), [make_row()], queries)
     return folder
 
 

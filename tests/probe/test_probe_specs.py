@@ -230,6 +230,7 @@ def test_the_selftest_passes_and_notices_an_encoder_that_is_wrong(monkeypatch):
         ("captoins = 5", "settings.captoins = 5; known are captions"),
         ("captions = 'all'", "settings.captions = 'all'; it must be like 1000"),
         ("captions = 0", "settings.captions = 0; it must be like 1000"),
+        ("captions = 5000001", "settings.captions: 5,000,001"),
         ("captions = true", "settings.captions = True; it must be like 1000"),
     ],
 )
@@ -245,6 +246,8 @@ def test_lists_in_settings_are_checked():
         return Probe("p", "", "", "", "", (), "", kind="needle", settings={"fillers": fillers})
 
     assert probe([0, 3]).settings_like(fillers=[0], places=8) == {"fillers": [0, 3], "places": 8}
+    with pytest.raises(UserError, match=r"settings\.fillers: 1,001"):
+        probe([0, 1001]).settings_like(fillers=[0])
     for wrong in ([0, -1], ["a"], 3, [True]):
         with pytest.raises(UserError, match="fillers"):
             probe(wrong).settings_like(fillers=[0], places=8)

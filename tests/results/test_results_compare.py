@@ -82,6 +82,6 @@ def test_json_holds_every_number_and_no_infinity(pair, monkeypatch, capsys):
 def test_other_data_are_refused(pair, tmp_path):
     _, (one, _), _ = pair
     other = run_folder(tmp_path / "x", "b", "d", "drop-first")
-    write_run(other, make_run(data_fingerprint="9"), [], pd.DataFrame(columns=list(QUERY_COLUMNS)))
+    write_run(other, make_run(data_fingerprint="9"), [make_row()], pd.DataFrame(columns=list(QUERY_COLUMNS)))
     with pytest.raises(UserError, match="different probes or different data"):
         compare_runs(one, other)

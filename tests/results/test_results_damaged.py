@@ -16,7 +16,7 @@ from clipbias.errors import CheckFailed, UserError
 from clipbias.report.build import build_report
 from clipbias.report.tables import to_csv
 from clipbias.results import schema1
-from clipbias.results.folder import load_runs, read_queries, read_run, write_run
+from clipbias.results.folder import load_runs, read_queries, read_rows, read_run, write_run
 from clipbias.results.queries import KINDS
 from clipbias.results.record import QUERY_COLUMNS, QUERY_TABLES
 
@@ -92,6 +92,15 @@ def test_a_good_table_comes_back(tmp_path):
     pd.testing.assert_frame_equal(read_queries(written(tmp_path / "run")), queries(), check_dtype=True)
     write_run(tmp_path / "empty", make_run(), [make_row()], queries(0))
     assert len(read_queries(tmp_path / "empty")) == 0
+
+
+def test_a_run_without_rows_is_neither_written_nor_read(tmp_path):
+    with pytest.raises(UserError, match="not written, it could not be read again: it has no rows"):
+        write_run(tmp_path / "none", make_run(), [], queries())
+    folder = written(tmp_path / "run")
+    (folder / "rows.jsonl").write_text("")
+    with pytest.raises(UserError, match=r"rows\.jsonl: no rows"):
+        read_rows(folder)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from clipbias.errors import NotApplicable, UserError
+from clipbias.gate import check_count
 from clipbias.probe.measure import mean_rows, no_queries
 from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
@@ -73,6 +74,7 @@ def needle(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
         )
     settings = probe.settings_like(scenes=300, places=8, filler="This is a photo.", fillers=[0])
     places, filler, numbers = settings["places"], settings["filler"], settings["fillers"]
+    check_count("characters", max(numbers, default=0) * len(filler), f"probe {probe.name}", "characters of fillers")
     known = [
         (caption, fact)
         for caption, fact in enumerate(islice(dataset.told_wrong, settings["scenes"]))
