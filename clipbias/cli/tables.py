@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from clipbias.cli.console import print_table, say
+from clipbias.names import for_terminal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,21 +68,30 @@ def bar(share: float, width: int) -> str:
 
 
 def _print_means(model: str, rows: list[Row]) -> None:
-    """Rows without a direction: curves as one line each, single numbers as one line each."""
+    """Rows without a direction, a line per condition and metric: curves, cut where a terminal ends, and numbers."""
     from itertools import groupby
 
+    from rich.console import Console
+
+    console = Console()
+    found = groupby(rows, key=lambda row: (row.condition, row.metric))
+    # What single attention heads do is in the results, too much for a terminal.
+    groups = [("condition", "metric", "value (95%)")]
+    groups += [(*key, _values(list(part))) for key, part in found if "-head-" not in key[0]]
+    first, second = (max(len(for_terminal(one[place])) for one in groups) for place in (0, 1))
+    room = (console.width if console.is_terminal else 120) - first - second - 4
     say(f"{rows[0].probe}: {model}, n {rows[0].n}")
-    for (condition, metric), part in groupby(rows, key=lambda row: (row.condition, row.metric)):
-        line = list(part)
-        if "-head-" in condition:
-            continue  # in the results, too many for a terminal
-        if len(line) == 1:
-            low, high = line[0].low, line[0].high
-            ends = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
-            say(f"  {condition:10} {metric:26} {line[0].value:8.3f}{ends}")
-        else:
-            shown = " ".join(f"{row.value:.3f}" for row in line[:12])
-            say(f"  {condition:10} {metric:26} {shown}{' ...' if len(line) > 12 else ''}")
+    for condition, metric, values in groups:
+        shown = values if len(values) <= room else values[: max(room - 3, 1)].rpartition(" ")[0] + " ..."
+        say(f"  {condition:{first}} {metric:{second}} {shown}")
+
+
+def _values(line: list[Row]) -> str:
+    """One number with its interval, or those of a curve."""
+    low, high = line[0].low, line[0].high
+    if len(line) > 1 or low is None or high is None:
+        return " ".join(f"{row.value:.3f}" for row in line)
+    return f"{line[0].value:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _share(value: float, low: float | None, high: float | None) -> str:

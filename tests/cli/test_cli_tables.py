@@ -81,3 +81,20 @@ def test_rows_of_a_probe_lose_columns_and_no_digit(terminal):
     narrow = terminal(60, lambda: print_rows("m", rows))
     assert narrow.count("-12.3 (-20.0 to -10.0)") == 4 and "left out in 60 columns" in narrow and "…" not in narrow
     assert "12.5" not in narrow and "12.5" in terminal(200, lambda: print_rows("m", rows))
+
+
+def test_curves_end_where_the_terminal_does_and_numbers_stand_below_each_other(terminal):
+    from tests_support import make_row
+
+    def row(condition, metric, value, **ends):
+        return make_row(probe="attention", condition=condition, metric=metric, direction="", scope="", value=value,
+                        **{"low": None, "high": None, **ends})  # fmt: skip
+
+    rows = [row("all", "by_token", n / 100) for n in range(40)] + [row("layer-1-head-1", "by_token", 0.5)] * 3
+    rows += [row("sentences-12", "share_of_the_first", -0.25, low=-0.3, high=-0.2)]
+    for width, last in ((80, "..."), (400, "0.390")):
+        title, *lines = terminal(width, lambda: print_rows("m", rows)).splitlines()
+        assert title == "attention: m, n 10" and len(lines) == 3 and max(map(len, lines)) <= width
+        assert lines[1].split()[2:4] == ["0.000", "0.010"] and lines[1].endswith(last)
+        starts = {line.index(found) for line, found in zip(lines, ("value", "0.000", "-0.250 (-0.300 to"), strict=True)}
+        assert len(starts) == 1
