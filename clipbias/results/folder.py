@@ -184,8 +184,9 @@ def read_rows(folder: Path) -> list[Row]:
     for number, line in enumerate(lines, 1):
         content = parse_json(line, f"{path}, line {number}")
         try:
-            old = isinstance(content, dict) and "p_mcnemar" in content
-            rows.append(checked(Row, schema1.upgraded_row(content) if old else content))
+            if isinstance(content, dict) and "p_mcnemar" in content:
+                content = schema1.upgraded_row(content)
+            rows.append(checked(Row, content))
         except (ValueError, TypeError) as error:
             raise UserError(f"{path}, line {number}: not a result row: {error}") from error
     return rows
