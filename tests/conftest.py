@@ -20,6 +20,21 @@ def _own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("CLIPBIAS_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _commands_built_once():
+    """Typer makes its commands anew at every call; in a process that makes hundreds they are made once."""
+    from functools import cache
+
+    import typer.main
+    import typer.testing
+
+    with pytest.MonkeyPatch.context() as patch:
+        once = cache(typer.main.get_command)
+        patch.setattr(typer.main, "get_command", once)
+        patch.setattr(typer.testing, "_get_command", once)
+        yield
+
+
 @pytest.fixture
 def few_scenes(monkeypatch):
     """Built-in worlds of 48 training scenes, 20 to look at during a training and 60 to probe: the commands' work on

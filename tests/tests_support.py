@@ -14,6 +14,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from clipbias.results.folder import run_folder, write_run
 from clipbias.results.record import QUERY_COLUMNS, SCHEMA, Row, Run
@@ -75,6 +76,19 @@ def write_models(root: Path, model: str, data: str = "d", **changes: object) -> 
                         )  # fmt: skip
         run = make_run(model=model, probe=probe, data=data, **changes)
         write_run(run_folder(root, f"{model}-{len(model)}", data, probe), run, rows, queries)
+
+
+THOROUGH = bool(os.environ.get("CLIPBIAS_TEST_THOROUGH"))
+"""Whether checks that cost much run in full: more examples and seeds, more kills (CONTRIBUTING.md)."""
+
+
+def examples(few: int, many: int) -> settings:
+    """For properties whose every example costs a lot: how many are tried, and how many where thoroughness is asked."""
+    return settings(
+        max_examples=many if THOROUGH else few,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
 
 
 def run_here(*arguments: object, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
         out: Annotated[Path, typer.Option(help="Where the report is written.")] = Path("figures"),
         device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     ) -> None:
-        """Probe the models that ship, and write the report; under two minutes."""
+        """Probe the models that ship, and write the report."""
         from clipbias.cli.console import quiet
         from clipbias.probe.asked import data_settings, wanted_probes
         from clipbias.probe.distributed import local_device

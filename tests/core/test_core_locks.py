@@ -131,7 +131,7 @@ def test_a_closed_pipe_ends_quietly():
         ("probe", "full", "--model", "nano-clip", "--limit", "2", "--out", "x" * 300),
     ],
 )
-def test_options_out_of_range_are_refused(arguments, monkeypatch, capsys, tmp_path):
+def test_options_out_of_range_are_refused(arguments, monkeypatch, capsys, tmp_path, few_scenes):
     import clipbias.cli.app
 
     monkeypatch.chdir(tmp_path)

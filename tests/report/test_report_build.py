@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 import pytest
-from tests_support import HOSTILE, make_row, make_run, write_models
+from tests_support import HOSTILE, THOROUGH, make_row, make_run, write_models
 
 from clipbias.errors import UserError
 from clipbias.report.build import build_report
@@ -190,6 +190,8 @@ def test_the_committed_leaderboards_come_out_of_the_committed_results_to_the_byt
     for made, committed in (("leaderboard", "scenes"), ("cards", "scenes-cards")):
         for suffix in (".csv", ".md"):
             assert (tmp_path / "one" / (made + suffix)).read_bytes() == (folder / (committed + suffix)).read_bytes()
+    if not THOROUGH:  # of fewer results, two reports are compared in tests/cli
+        return
     build_report([folder / "results", folder / "ablation-scenes.csv"], tmp_path / "two")
     for one in (tmp_path / "one").iterdir():
         assert one.read_bytes() == (tmp_path / "two" / one.name).read_bytes(), one.name

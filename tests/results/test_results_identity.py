@@ -13,6 +13,7 @@ from hub_models import write_hub_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests_support import examples, make_row, make_run, write_models
 
 from clipbias.data.loading import load_dataset
 from clipbias.errors import UserError
@@ -23,7 +24,6 @@ from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
 from clipbias.results.folder import load_runs, place_for, read_run, run_folder, write_run
 from clipbias.results.record import QUERY_COLUMNS
-from tests.tests_support import make_row, make_run
 
 HOSTILE = [
     "..",
@@ -203,11 +203,10 @@ def listing(folder: Path) -> dict[Path, bytes | None]:
     return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(3, 60)
 @given(names.filter(lambda n: not unprintable(n)), names.filter(lambda n: not unprintable(n)))
 def test_a_report_writes_below_its_folder_whatever_models_and_data_are_called(tmp_path_factory, model, data):
     from clipbias.report.build import build_report
-    from tests.tests_support import write_models
 
     top = tmp_path_factory.mktemp("report")
     (top / "user").mkdir()

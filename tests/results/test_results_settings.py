@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import fields
+from functools import cache
+from typing import Any
 
 import pytest
 import typer.main
@@ -42,9 +44,14 @@ asked = st.builds(
 )
 
 
+@cache
+def probe_command() -> Any:
+    return typer.main.get_command(app).commands["probe"]  # type: ignore[attr-defined]
+
+
 def typed(arguments: list[str]) -> Settings:
     """What `clipbias probe` understands, through the parser of the command itself."""
-    command = typer.main.get_command(app).commands["probe"]  # type: ignore[attr-defined]
+    command = probe_command()
     given = command.make_context("probe", list(arguments)).params
     (probe,), (model,) = given["names"], given["model"]
     return Settings(
