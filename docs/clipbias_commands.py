@@ -5,6 +5,7 @@ Made from the commands themselves when the site is built.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,7 +34,7 @@ def markdown() -> str:
 def _section(words: str, command: Any) -> str:
     groups = [name for name, inner in getattr(command, "commands", {}).items() if not inner.hidden]
     usage = [f"<{p.name}>" for p in command.params if p.param_type_name == "argument"]
-    lines = [f"## {words}", "", (command.help or "").strip(), ""]
+    lines = [f"## {words}", "", _told(command.help), ""]
     lines += ["```sh", " ".join([words, *usage, "COMMAND" if groups else "[OPTIONS]"]), "```", ""]
     if groups:
         lines += [f"Commands: {', '.join(f'`{name}`' for name in groups)}.", ""]
@@ -43,13 +44,18 @@ def _section(words: str, command: Any) -> str:
     return "\n".join(lines)
 
 
+def _told(text: str | None) -> str:
+    """Help as Markdown: an option in it is code, as two hyphens of prose become a dash."""
+    return re.sub(r"(?<![`\w-])--[a-z][\w-]*", r"`\g<0>`", text or "").strip()
+
+
 def _row(parameter: Any) -> str:
     names = [*parameter.opts, *parameter.secondary_opts]
     shown = (
         ", ".join(f"`{name}`" for name in names) if parameter.param_type_name == "option" else f"`<{parameter.name}>`"
     )
     default = "" if parameter.default in (None, False, ()) or callable(parameter.default) else f"`{parameter.default}`"
-    text = (parameter.help or "").replace("|", "\\|").replace("\n", " ")
+    text = _told(parameter.help).replace("|", "\\|").replace("\n", " ")
     return f"| {shown} | {text} | {'required' if parameter.required else default} |"
 
 
