@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 Progress = Callable[[str, int, int], None]
@@ -48,7 +49,7 @@ class Work:
         """``done`` of ``total`` of a kind, as `Session` reports; several passes of a kind add up."""
         now = self.clock()
         before, last = self._base.get(kind, (0, 0))
-        if done < last:  # another pass begins
+        if done <= last:  # another pass begins, which may be as long as the one before
             before, last = before + last, 0
         self._base[kind] = (before, done)
         self.done[kind] = before + done
@@ -117,7 +118,11 @@ def watched(planned: list[dict[str, int]], quiet: bool = False) -> Iterator[Watc
 
     console = Console(stderr=True)
     work = Work(planned)
-    if quiet or not (console.is_terminal or console.is_jupyter):
+    if console.is_jupyter and not quiet:
+        with _in_notebook(work) as watch:
+            yield watch
+        return
+    if quiet or not console.is_terminal:
         lines = Lines()
         yield Watch(work, (lambda text, left: None) if quiet else lines, time.monotonic)
         return
@@ -138,3 +143,25 @@ def watched(planned: list[dict[str, int]], quiet: bool = False) -> Iterator[Watc
 
         watch._show = show
         yield watch
+
+
+@contextmanager
+def _in_notebook(work: Work) -> Iterator[Watch]:
+    """A line that is replaced, twice a second at most; rich's bar needs a package that notebooks may lack."""
+    display = import_module("IPython.display").display
+    began = due = time.monotonic()
+    handle = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def show(text: str, left: float | None) -> None:
+        nonlocal due
+        if time.monotonic() < due:
+            return
+        due = time.monotonic() + 0.5
+        share = watch.share()
+        rest = "" if left is None else f"  {spoken(left)} left"
+        line = f"{'█' * round(12 * share):░<12} {share:4.0%}{rest}  {text}"
+        handle.update({"text/plain": line}, raw=True)
+
+    watch = Watch(work, show, time.monotonic)
+    yield watch
+    handle.update({"text/plain": f"done in {spoken(time.monotonic() - began)}"}, raw=True)

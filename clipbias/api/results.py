@@ -123,11 +123,17 @@ class Results(Sequence[Finished]):
         return axes
 
     def _repr_html_(self) -> str:
-        """The summary in percent, as notebooks show it."""
+        """The summary, recall in percent and its changes in points, as notebooks show it."""
         table = self.summary()
-        for column in ("value", "low", "high", "delta", "delta_low", "delta_high"):
-            table[column] = (100 * table[column].astype(float)).where(table["direction"] != "", table[column])
-        return table.to_html(index=False, float_format=lambda number: f"{number:.4g}", na_rep="")
+        ranked = table["direction"] != ""
+        for column in ("value", "low", "high", "delta", "delta_low", "delta_high", "p_holm"):
+            numbers = table[column].astype(float)
+            percent = ranked & (column != "p_holm")
+            table[column] = [
+                "" if number != number else f"{100 * number:.1f}" if wanted else f"{number:.3g}"
+                for number, wanted in zip(numbers, percent, strict=True)
+            ]
+        return table.to_html(index=False)
 
     def save(self, out: str | Path) -> Path:
         """Copy the run folders below ``out``, where `load_results` and `clipbias report` find them.

@@ -15,6 +15,7 @@ from clipbias.errors import UserError
 from clipbias.files import write_text
 from clipbias.models.entry import PACKAGED, ModelEntry
 from clipbias.models.hub import cached_file, hub_file, out_of_reach, require_repository
+from clipbias.models.libraries.openclip_names import weights_repository
 
 log = logging.getLogger(__name__)
 WEIGHTS_VARIABLE = "CLIPBIAS_WEIGHTS"
@@ -60,8 +61,10 @@ def require_weights(name: str, entry: ModelEntry) -> None:
         UserError: as `find_weights`.
     """
     if entry.family == "openclip":
-        return  # only open_clip knows where its files are
-    if entry.source.startswith("hf:"):
+        source = library_source(entry)
+        if not Path(source).is_dir() and (repository := weights_repository(source)):
+            require_repository(repository)
+    elif entry.source.startswith("hf:"):
         if not Path(library_source(entry)).is_dir():
             require_repository(entry.hub)
     elif local_weights(entry, check=False) is None:

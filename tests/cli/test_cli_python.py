@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -88,7 +90,41 @@ def test_results_are_what_the_queries_say(pair):
         # Credit by hand: with no candidate better, the share of the right ones among the equals.
         credit = np.where(mine["better"] == 0, mine["right"] / (mine["right"] + mine["equal"]), 0.0)
         assert line.value == pytest.approx(credit.mean())
-    assert "nano-debias" in pair._repr_html_()
+    table = ElementTree.fromstring(pair._repr_html_())
+    lines = [[cell.text for cell in line.iter("td")] for line in table.iter("tr")][1:]
+    shown = pd.DataFrame(lines, columns=summary.columns)
+    for column in ("value", "low", "delta", "delta_high"):
+        np.testing.assert_allclose(shown[column].astype(float), 100 * summary[column].astype(float), atol=0.051)
+
+
+class Handle:
+    """What a notebook shows in one place, one after the other."""
+
+    def __init__(self):
+        self.shown = []
+
+    def __call__(self, data, raw, display_id):
+        assert raw and display_id
+        self.shown.append(data["text/plain"])
+        return self
+
+    def update(self, data, raw):
+        self.shown.append(data["text/plain"])
+
+
+def test_progress_in_a_notebook_is_one_line_that_is_replaced(monkeypatch):
+    from clipbias.progress import watched
+
+    handle, clock = Handle(), iter(range(100))
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("IPython.display.display", handle)
+    monkeypatch.setattr("clipbias.progress.time.monotonic", lambda: next(clock))
+    with watched([{"texts": 100}, {"texts": 100}]) as watch:
+        watch.begin(0, "m on d")
+        watch("texts", 10, 100)
+        watch("texts", 50, 100)
+    assert handle.shown[0] == "" and handle.shown[-1].startswith("done in ")
+    assert re.search(r"^█+░+ +\d+%  \d+ s left  1/2 m on d: texts 50/100$", handle.shown[-2]), handle.shown
 
 
 def test_plot_draws_a_line_a_model(pair):

@@ -89,6 +89,9 @@ def test_time_left_follows_the_speed_of_what_was_done():
     assert work.done["texts"] == 600
     work.begin(1)
     assert work.left() == pytest.approx(100 / 5 + 1000 / 200)
+    for _ in range(3):  # passes of one batch each, all as long
+        work.step("texts", 60, 60)
+    assert work.done["texts"] == 180
     assert [spoken(s) for s in (5, 600, 7500)] == ["5 s", "10 min", "2 h 05 min"]
 
 

@@ -121,4 +121,6 @@ def test_missing_weights_of_open_clip_are_said_before_it_is_imported(alone):
     began = time.monotonic()
     with pytest.raises(UserError, match=r"laion/CLIP-ViT-B-32\S+ is not available: no connection to 127.0.0.1"):
         require_model("openclip:ViT-B-32/laion2b_s34b_b79k")
+    with pytest.raises(UserError, match=r"timm/ViT-B-16-SigLIP is not available: no connection to 127.0.0.1"):
+        require_model("siglip-b16")
     assert time.monotonic() - began < 3
