@@ -124,7 +124,7 @@ def test_progress_in_a_notebook_is_one_line_that_is_replaced(monkeypatch):
         watch("texts", 10, 100)
         watch("texts", 50, 100)
     assert handle.shown[0] == "" and handle.shown[-1].startswith("done in ")
-    assert re.search(r"^█+░+ +\d+%  \d+ s left  1/2 m on d: texts 50/100$", handle.shown[-2]), handle.shown
+    assert re.search(r"^[█░]{12} +\d+%  \d+ s left  1/2 m on d: texts 50/100$", handle.shown[-2]), handle.shown
 
 
 def test_plot_draws_a_line_a_model(pair):
