@@ -47,7 +47,7 @@ def print_rows(model: str, rows: list[Row]) -> None:
     if sys.stdout.isatty() and len(headline) > 2:
         _print_chart(headline)
     if some_cut:
-        say("cut: captions longer than the model's context; lost: tokens cut per caption, on average")
+        say("cut: captions longer than the context; lost: mean of tokens cut per caption")
 
 
 def _print_chart(headline: list[Row]) -> None:
