@@ -27,7 +27,7 @@ from types import ModuleType
 
 def family_of_type(model_type: str) -> ModuleType | None:
     """The reader of a transformers folder with this ``model_type``."""
-    return next((reader for reader in families().values() if getattr(reader, "MODEL_TYPE", "") == model_type), None)
+    return next((reader for reader in families().values() if getattr(reader, "MODEL_TYPE", None) == model_type), None)
 
 
 @lru_cache(maxsize=1)

@@ -177,7 +177,8 @@ def _tokenizer_settings(path: Path) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for field in _IDS:
         value = content.get(field)
-        if isinstance(value, bool | int | float | str):
+        known: Any = int | float if field == "model_max_length" else bool | int | float | str
+        if isinstance(value, known):
             kept[field] = value
         elif value is not None:
             raise UserError(f"{path}: field {field}: expected a text, a number or a flag; refused")

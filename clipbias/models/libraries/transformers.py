@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from clipbias.errors import UserError
@@ -20,8 +21,6 @@ from clipbias.models.libraries.transformers_files import Parts, read_folder, wit
 from clipbias.models.tower import TextTower
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from clipbias.models.clip_encoder import ClipEncoder
 
 _CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json",
@@ -93,12 +92,22 @@ def read_model(
         raise UserError(f"{name} needs a package that is not here ({error}); pip install 'clipbias[hf]'") from error
     lowered = parts.kind in _LOWER if lower is None else str(lower).lower() in ("true", "1", "yes")
     length = _context(name, parts, parts.options.get("context", context))
-    tokens = HubTokens(parts.tokenizer, length, *_cleaning(lowered, prompt))
     options = {"context": str(length), "lower": str(lowered).lower(), **parts.options}
     options |= {k: v for k, v in {"prompt": prompt, "revision": commit}.items() if v}
     if trust_remote_code:
         options["remote_code"] = "true"
-    return TransformersEncoder(name, parts, tokens, options, device, precision)
+    try:
+        tokens = HubTokens(parts.tokenizer, length, *_cleaning(lowered, prompt))
+        encoder = TransformersEncoder(name, parts, tokens, options, device, precision)
+        encoder.encode_images([Image.new("RGB", (40, 30))])  # texts are tried as it is made
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{name}: its model, tokenizer and image processor do not fit together ({type(error).__name__}: {reason})"
+        ) from error
+    return encoder
 
 
 def _cleaning(lower: bool, prompt: str) -> tuple[Callable[[str], str] | None, str]:
