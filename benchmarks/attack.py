@@ -5,8 +5,9 @@ python benchmarks/attack.py --part 2/4       # the second quarter of the cases
 
 Processes are forked from one that has imported everything, so that a case costs what its command does.
 
-A case is held where the command ends by itself within 5 s of processor time, in no more than `ROOM` above what the
-imports take, with the code 0, 1 or 2, without "unexpected" and without a file outside its folder. The exit code is 1
+A case is held where the command ends by itself, in no more than `ROOM` above what the imports take, with the code 0, 1
+or 2, without "unexpected" and without a file outside its folder; where it refuses (2), within 5 s of processor time,
+and where it does its work after all, as a report that leaves a damaged file out, within 20 s. The exit code is 1
 where more than one in a hundred is not held, or any hangs, is killed or writes elsewhere.
 """
 
@@ -45,7 +46,7 @@ import clipbias.cli.app  # noqa: E402
 from clipbias.models.loading import load_model  # noqa: E402
 from clipbias.probe.transforms import TRANSFORMS  # noqa: E402
 
-SECONDS, WALL, ROOM = 5.0, 60, 1 << 30
+SECONDS, WORK, WALL, ROOM = 5.0, 20.0, 60, 1 << 30
 Case = tuple[str, Callable[[], None], list[str]]
 """A name, what makes the files in the current folder, and the arguments."""
 
@@ -218,6 +219,13 @@ def options() -> Iterator[Case]:
 MADE = Path()
 
 
+def import_everything() -> None:
+    """All of clipbias, so that a forked command need not."""
+    for module in pkgutil.walk_packages(clipbias.__path__, "clipbias."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+
 def made(folder: Path) -> None:
     """What cases start from: models, results."""
     global MADE
@@ -229,9 +237,7 @@ def made(folder: Path) -> None:
     one = next((folder / "all").rglob("run.json")).parent
     shutil.copytree(one, folder / "results")
     (folder / "results/ablation.csv").write_text("recipe,measure,mean,values\ndebias,R@1,1.5,1 2\n")
-    for module in pkgutil.walk_packages(clipbias.__path__, "clipbias."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+    import_everything()
     for name in ("open", "hub"):
         load_model(str(folder / name), device="cpu").encode_texts(["a dog"])
 
@@ -264,7 +270,7 @@ def outcome(case: Case, place: Path) -> tuple[str, str, float]:
         return "killed", said, seconds
     if code not in (0, 1, 2) or "clipbias: unexpected" in said or "Traceback" in said:
         return "unexpected", said, seconds
-    if seconds > SECONDS:
+    if seconds > (SECONDS if code == 2 else WORK):
         return "slow", f"{seconds:.1f} s: {said}", seconds
     return ("refused" if code == 2 else "answered"), said, seconds
 
@@ -279,6 +285,7 @@ def _child(folder: Path, prepare: Callable[[], None], arguments: list[str]) -> N
         os.dup2(log, 2)
         os.environ["CLIPBIAS_CACHE"] = str(folder.parent / "cache")
         os.environ["HF_HUB_OFFLINE"] = "1"
+        os.environ["HOME"] = str(folder)  # what ~ stands for
         size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         resource.setrlimit(resource.RLIMIT_AS, (size + ROOM, size + ROOM))
         sys.argv = ["clipbias", "--quiet", *arguments]
