@@ -12,6 +12,7 @@ from pathlib import Path
 import processes
 import pytest
 import torch
+from tests_support import THOROUGH
 
 import clipbias
 from clipbias.data.loading import load_dataset
@@ -94,7 +95,7 @@ def test_killed_at_random_moments_nothing_is_corrupt_and_the_end_is_the_same(dat
     began = time.monotonic()
     assert finish(start(*probe(data, tmp_path / "timing"), cache=tmp_path / "other"))[0] == 0
     whole = time.monotonic() - began
-    for _ in range(6):
+    for _ in range(12 if THOROUGH else 4):
         process = start(*probe(data, tmp_path / "results"), cache=tmp_path / "cache")
         time.sleep(whole * chance.uniform(0.0, 1.0))
         process.send_signal(signal.SIGKILL)
@@ -242,20 +243,20 @@ def test_an_error_that_nobody_expected_is_one_line_too(data, tmp_path):
 
 
 def test_a_killed_report_leaves_whole_files_and_the_next_one_is_the_same(undisturbed, tmp_path):
-    results = undisturbed[0].folder.parents[2]
+    report = ("report", "--results", undisturbed[0].folder.parents[2], "--examples", "0")
     began = time.monotonic()
-    assert finish(start("report", "--results", results, "--out", tmp_path / "whole", cache=tmp_path))[0] == 0
+    assert finish(start(*report, "--out", tmp_path / "whole", cache=tmp_path))[0] == 0
     whole = time.monotonic() - began
     chance = random.Random(2)
-    for _ in range(3):
-        process = start("report", "--results", results, "--out", tmp_path / "cut", cache=tmp_path)
+    for _ in range(6 if THOROUGH else 2):
+        process = start(*report, "--out", tmp_path / "cut", cache=tmp_path)
         time.sleep(whole * chance.uniform(0.0, 1.0))
         process.send_signal(signal.SIGKILL)
         finish(process)
         for path in (tmp_path / "cut").glob("*") if (tmp_path / "cut").exists() else ():
             if not path.name.startswith("."):
                 assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()
-    assert finish(start("report", "--results", results, "--out", tmp_path / "cut", cache=tmp_path))[0] == 0
+    assert finish(start(*report, "--out", tmp_path / "cut", cache=tmp_path))[0] == 0
     for path in (tmp_path / "whole").iterdir():
         assert path.read_bytes() == (tmp_path / "cut" / path.name).read_bytes()
 
