@@ -153,6 +153,8 @@ def test_every_call_that_could_run_remote_code_says_no():
         if name in _READERS and (name not in _OURS or isinstance(call.func, ast.Attribute)):
             if isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "clipbias":
                 continue
+            if getattr(getattr(call.func, "value", None), "attr", "") == "Embedding":
+                continue  # torch's, of a tensor
             assert "trust_remote_code" in given, f"{file}:{call.lineno} {name}"
             seen += 1
     assert seen >= 2
