@@ -124,7 +124,8 @@ def for_csv(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = "".join(c if c in "\n\t" else "�" if unicodedata.category(c) in ("Cc", "Cs") else c for c in value)
-    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) and not _NUMBERS.fullmatch(text) else text
+    bare = text.lstrip("'")  # a text that looks quoted already is quoted too, so that `from_csv` gives it back
+    return f"'{text}" if bare.lstrip(" ").startswith(_FORMULA) and not _NUMBERS.fullmatch(bare) else text
 
 
 def from_csv(text: str) -> str:

@@ -40,6 +40,14 @@ def note(text: str) -> None:
         say(text)
 
 
+def terminal_width() -> int | None:
+    """Columns of the terminal that stdout is; None where it is a file or a pipe."""
+    from rich.console import Console
+
+    console = Console()
+    return console.width if console.is_terminal else None
+
+
 def print_table(
     columns: Sequence[str],
     rows: Iterable[Sequence[object]],
@@ -74,8 +82,7 @@ def print_table(
     table = [list(row) for row in rows]
     cells = [[shown(row[number], name) for row in table] for number, name in enumerate(columns)]
     least = [_needed(name, mine, name in whole) for name, mine in zip(columns, cells, strict=True)]
-    console = Console()
-    edge = console.width if console.is_terminal else None
+    edge = terminal_width()
     kept = fitting(columns, least, first_out, edge)
     drawn = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for number in kept:

@@ -6,7 +6,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from clipbias.cli.console import print_table, say
+from clipbias.cli.console import print_table, say, terminal_width
 from clipbias.names import for_terminal
 
 if TYPE_CHECKING:
@@ -71,15 +71,12 @@ def _print_means(model: str, rows: list[Row]) -> None:
     """Rows without a direction, a line per condition and metric: curves, cut where a terminal ends, and numbers."""
     from itertools import groupby
 
-    from rich.console import Console
-
-    console = Console()
     found = groupby(rows, key=lambda row: (row.condition, row.metric))
     # What single attention heads do is in the results, too much for a terminal.
     groups = [("condition", "metric", "value (95%)")]
     groups += [(*key, _values(list(part))) for key, part in found if "-head-" not in key[0]]
     first, second = (max(len(for_terminal(one[place])) for one in groups) for place in (0, 1))
-    room = (console.width if console.is_terminal else 120) - first - second - 4
+    room = (terminal_width() or 120) - first - second - 4
     say(f"{rows[0].probe}: {model}, n {rows[0].n}")
     for condition, metric, values in groups:
         shown = values if len(values) <= room else values[: max(room - 3, 1)].rpartition(" ")[0] + " ..."

@@ -74,7 +74,7 @@ def wanted_models(names: Sequence[str]) -> list[str]:
     """The names, each once; a folder of a training's kept checkpoints stands for all of them, by their steps."""
     found: list[str] = []
     for name in names:
-        here = Path(name).iterdir() if ":" not in name and Path(name).is_dir() else ()
+        here = Path(name).iterdir() if ":" not in name and os.path.isdir(name) else ()
         kept = sorted((int(m[1]), str(path)) for path in here if (m := _STEP.fullmatch(path.name)))
         found += [path for _, path in kept] or [name]
     return list(dict.fromkeys(found))
