@@ -57,6 +57,8 @@ def write_folder(
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     with torch.no_grad():
         module.text.positional_embedding.normal_()
+        if decoder is not None:  # open_clip leaves this one as the memory was
+            module.text_decoder.text_projection.normal_(std=0.1)
     save_file(module.state_dict(), folder / "open_clip_model.safetensors")
     return module.eval()
 

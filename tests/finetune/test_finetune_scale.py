@@ -71,6 +71,7 @@ def test_how_it_is_computed_may_change_on_resuming_and_what_may_not(tmp_path):
 WORKER = """
 import importlib.util, sys
 import torch, torch.distributed as dist
+from clipbias.errors import UserError
 spec = importlib.util.spec_from_file_location("t", {file!r})
 t = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(t)
@@ -93,7 +94,7 @@ model, maker = t.start(recipe)
 t.train(model, maker, recipe, out / "run", validate=lambda trained: {{"looked": 1.0}})
 try:
     t.train(model, maker, recipe.override(batch_size=7), out / "odd")
-except t.UserError as error:
+except UserError as error:
     (out / f"odd-{{rank}}.txt").write_text(str(error))
 group.__exit__(None, None, None)
 """
