@@ -16,7 +16,7 @@ from clipbias.data.sentences import split_sentences
 from clipbias.errors import NotApplicable
 from clipbias.finetune.export import export_run
 from clipbias.finetune.folder import training_lock
-from clipbias.finetune.measures import MEASURES, SHORT_SPLIT, answered, apart, finished, value
+from clipbias.finetune.measures import MEASURES, SHORT_SPLIT, Measure, answered, apart, finished, hits, value
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.recipes import PRETRAIN_NANO
 from clipbias.finetune.runs import BUILT_IN, NANO_DATA, finetune, pretrain_nano, scenes_held_out, trainable
@@ -25,6 +25,7 @@ from clipbias.models.loading import load_model
 from clipbias.probe.run import run_probe
 from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
+from clipbias.results.folder import Finished
 
 GRID = ("longclip", "longclip-weights", "long-only", "drop", "sample", "debias")
 """Long-CLIP, the losses' weights alone, no short caption; + summary removal, + sampling, + padding."""
@@ -146,13 +147,20 @@ def paired(grid: Grid) -> pd.DataFrame:
     runs = {(name, seed): finished(grid.out / f"{name}-{seed}" / "probes") for name in names for seed in grid.seeds}
     out = []
     told = {name: answered(runs[name, grid.seeds[0]]) for name in names}
+    seen: dict[tuple[int, Measure], pd.Series] = {}
+
+    def read(one: Finished, measure: Measure) -> pd.Series:
+        if (id(one), measure) not in seen:
+            seen[id(one), measure] = hits(one, measure)
+        return seen[id(one), measure]
+
     for measure in MEASURES:
         key = measure.probe, measure.split
         for name, reference in kept:
             if measure not in told[name] or measure not in told[reference]:
                 continue
             first, second = ([runs[which, seed][key] for seed in grid.seeds] for which in (reference, name))
-            each, interval = apart(first, second, measure)
+            each, interval = apart(first, second, measure, read)
             low, high = (interval.low, interval.high) if interval else (math.nan, math.nan)
             line = {"recipe": f"{name} against {reference}", "measure": measure.title}
             numbers = {"difference": each.mean(), "low": low, "high": high}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +108,10 @@ def value(one: Finished, measure: Measure) -> float:
 
 
 def apart(
-    first: Sequence[Finished], second: Sequence[Finished], measure: Measure
+    first: Sequence[Finished],
+    second: Sequence[Finished],
+    measure: Measure,
+    read: Callable[[Finished, Measure], pd.Series] = hits,
 ) -> tuple[np.ndarray, Interval | None]:
     """``second`` minus ``first``, runs of the same seeds in the same order.
 
@@ -116,11 +119,16 @@ def apart(
     else by the two rows' own intervals, as if their captions were not shared. None with too few seeds, and for Page's
     z, of which a difference says nothing.
 
+    Args:
+        first, second: the runs.
+        measure: what is compared.
+        read: `hits`, or what remembers it where runs are compared more than once.
+
     Returns:
         The difference of each seed [S], and the interval; in the measure's unit.
     """
     if measure.metric == "recall@1":
-        before, after = (np.stack([hits(one, measure).to_numpy() for one in runs]) for runs in (first, second))
+        before, after = (np.stack([read(one, measure).to_numpy() for one in runs]) for runs in (first, second))
         found = over_seeds(after - before, bound=2.0 if measure.change else 1.0)
         each = 100 * (after - before).mean(axis=1)
         return each, Interval(*(100 * end for end in found)) if found else None
