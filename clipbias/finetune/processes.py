@@ -58,7 +58,9 @@ class _Gather(torch.autograd.Function):
         ctx.rows = len(mine)
         # One tensor for all processes' rows: gathering into a list would need a second copy to join them.
         together = mine.new_empty((len(mine) * dist.get_world_size(), *mine.shape[1:]))
-        dist.all_gather_into_tensor(together, mine.contiguous())
+        # PyTorch renames this call; the older name warns where the new one is known.
+        gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+        gather(together, mine.contiguous())
         return together
 
     @staticmethod
