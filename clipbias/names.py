@@ -110,6 +110,8 @@ def for_html(text: object) -> str:
     return html.escape(for_terminal(text), quote=True)
 
 
+_DRIVES = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+"""Categories of characters that drive a terminal, hide, or end a line."""
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?"
 _NUMBERS = re.compile(rf"{_NUMBER}( to {_NUMBER})?", re.ASCII)
@@ -119,11 +121,12 @@ _NUMBERS = re.compile(rf"{_NUMBER}( to {_NUMBER})?", re.ASCII)
 def for_csv(value: object) -> object:
     """A cell: a text that a spreadsheet would take for a formula gets an apostrophe in front; numbers stay.
 
-    Texts stay whole (line ends are the writer's to quote), but for the controls that would drive a terminal.
+    Texts keep their line ends, which are the writer's to quote, and tabs; other controls and what does not
+    show are as `for_terminal` has them.
     """
     if not isinstance(value, str):
         return value
-    text = "".join(c if c in "\n\t" else "�" if unicodedata.category(c) in ("Cc", "Cs") else c for c in value)
+    text = "".join(c if c in "\n\t" or unicodedata.category(c) not in _DRIVES else _shown(c) for c in value)
     bare = text.lstrip("'")  # a text that looks quoted already is quoted too, so that `from_csv` gives it back
     return f"'{text}" if bare.lstrip(" ").startswith(_FORMULA) and not _NUMBERS.fullmatch(bare) else text
 
@@ -136,10 +139,7 @@ def from_csv(text: str) -> str:
 def for_json(value: object, indent: int | None = 1) -> str:
     """JSON for a terminal or a file: the same value, with what would drive a terminal written as an escape."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
-    return "".join(
-        _escaped(c) if c != "\n" and unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") else c
-        for c in text
-    )
+    return "".join(_escaped(c) if c != "\n" and unicodedata.category(c) in _DRIVES else c for c in text)
 
 
 def _escaped(character: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipbias.cli.console import AsCsv, AsJson, print_table, say
+from clipbias.names import for_terminal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +84,7 @@ _FIRST_OUT = (
 def _print_board(title: str, board: pd.DataFrame) -> None:
     """A leaderboard, a table per data set; intervals stand under their numbers."""
     for (data, protocol), part in board.groupby(["data", "protocol"], sort=False):
-        about = f"{data}, {title}: R@k and reliance in %, changes in points, 95% intervals\n{protocol}"
+        about = f"{data}, {title}: R@k and reliance in %, changes in points, 95% intervals\n{for_terminal(protocol)}"
         table = part.drop(columns=["data", "protocol"])
         names = list(map(str, table.columns))
         numbers = [name for name in names if name not in ("rank", "model")]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipbias.cli.console import AsCsv, AsJson, say
+from clipbias.names import for_terminal
 
 if TYPE_CHECKING:
     from clipbias.rerun.check import Checked
@@ -48,7 +49,8 @@ def list_(folders: _Folders = None, as_json: AsJson = False, as_csv: AsCsv = Fal
         return
     for one in runs:
         run = one.run
-        say(f"{run.model:24} {run.data:16} {run.probe:16} {run.created[:16]}  {one.folder}")
+        created = for_terminal(run.created[:16])
+        say(f"{run.model:24} {run.data:16} {run.probe:16} {created}  {one.folder}")
 
 
 def show(
@@ -72,7 +74,7 @@ def show(
         ("when", f"{run.created}, {run.seconds} s, clipbias {run.versions.get('clipbias', '?')}"),
         ("again", run.command),
     ):
-        say(f"{name:9} {value}")
+        say(f"{name:9} {for_terminal(value)}")
     if rows:
         print_rows(run.model, rows)
 
@@ -151,9 +153,9 @@ def _print_check(one: Checked) -> None:
 
     say(f"{one.folder}: {f'{len(one.faults)} faults' if one.faults else 'no fault found'}")
     for line in one.faults:
-        say(f"  fault: {line}")
+        say(f"  fault: {for_terminal(line)}")
     for line in one.notes:
-        say(f"  not checked: {line}")
+        say(f"  not checked: {for_terminal(line)}")
     for d in one.distances:
         measured = f"{d.direction.upper()} R@1 {d.measured:.1f} ({d.low:.1f} to {d.high:.1f})"
         verdict = f"{d.measured - d.published:+.1f}, {'inside' if d.inside else 'outside'} the interval"

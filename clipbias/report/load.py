@@ -47,6 +47,10 @@ def published_drops(data: str) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["model", "condition", "value", "source"])
 
 
+_NAMES = {"recipe": from_csv, "measure": from_csv}
+"""The columns of an ablation's tables that hold names."""
+
+
 def read_ablation(path: Path) -> pd.DataFrame:
     """A table of `clipbias finetune ablation`: columns recipe, measure, mean, values (a list, a seed each).
 
@@ -54,7 +58,7 @@ def read_ablation(path: Path) -> pd.DataFrame:
         UserError: not such a table.
     """
     try:
-        table = pd.read_csv(io.BytesIO(read_bytes(path, "rows")), dtype={"recipe": str, "measure": str, "values": str})
+        table = pd.read_csv(io.BytesIO(read_bytes(path, "rows")), dtype={"values": str}, converters=_NAMES)
         values = [[float(v) for v in from_csv(text).split()] for text in table["values"]]
         return table[["recipe", "measure", "mean"]].assign(mean=table["mean"].astype(float), values=values)
     except (OSError, ValueError, KeyError, AttributeError) as error:
@@ -69,7 +73,7 @@ def read_trajectory(path: Path) -> pd.DataFrame:
     """
     kinds = {"recipe": str, "seed": int, "step": int, "measure": str, "value": float}
     try:
-        table = pd.read_csv(io.BytesIO(read_bytes(path, "rows")), dtype={"recipe": str, "measure": str})
+        table = pd.read_csv(io.BytesIO(read_bytes(path, "rows")), converters=_NAMES)
         if table.empty:
             raise ValueError("no points")
         return table[list(kinds)].astype(kinds)

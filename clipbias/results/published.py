@@ -16,15 +16,15 @@ from pathlib import Path
 
 from clipbias.errors import UserError
 from clipbias.gate import read_text
-from clipbias.names import from_csv
+from clipbias.names import from_csv, unprintable
 from clipbias.shipped import shipped
 
 UNITS = {"percent": " %", "points": " points", "cosine": "", "correlation": ""}
 _ROUNDING = {"percent": 0.0501, "points": 0.0501, "cosine": 0.000501, "correlation": 0.00501}
 DIRECTIONS = ("t2i", "i2t", "")
 _SOURCE = re.compile(
-    r"https://(arxiv\.org/abs/\d{4}\.\d{5}(v\d+)?|github\.com/[\w.-]+/[\w.-]+/(blob/\S+|issues/\d+)"
-    r"|huggingface\.co/[\w.-]+/[\w.-]+/blob/\S+)"
+    r"https://(arxiv\.org/abs/\d{4}\.\d{5}(v\d+)?|github\.com/[\w.-]+/[\w.-]+/(blob/[^\s()<>|]+|issues/\d+)"
+    r"|huggingface\.co/[\w.-]+/[\w.-]+/blob/[^\s()<>|]+)"
 )
 
 
@@ -116,6 +116,10 @@ def _check(row: dict[str, str], value: float, where: str) -> None:
         raise UserError(f"{where}: {value} {row['unit']}")
     if not _SOURCE.fullmatch(row["source"]):
         raise UserError(f"{where}: the source {row['source']!r} is not an address of a paper, a file or an issue")
+    if odd := [name for name, cell in row.items() if unprintable(cell)]:
+        raise UserError(f"{where}: {odd[0]} holds control characters")
+    if not re.fullmatch(r"[\w.:/@+-]*", row["registered"], re.ASCII):
+        raise UserError(f"{where}: {row['registered']!r} is no registered model's name")
     for name in ("model", "dataset", "protocol", "metric", "place", "ran_by"):
         if not row[name].strip():
             raise UserError(f"{where}: {name} is empty")

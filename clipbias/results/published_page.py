@@ -26,7 +26,7 @@ def page(numbers: Sequence[Published]) -> str:
     out = [_INTRO.format(count=len(numbers))]
     plain = [n for n in numbers if (n.metric, n.condition) == ("recall@1", "") and n.direction]
     for data, group in groupby(plain, key=lambda n: n.dataset):
-        out.append(f"## {data}\n")
+        out.append(f"## {for_markdown(data)}\n")
         out.append(_recalls(list(group)))
     rest = [n for n in numbers if n not in set(plain)]
     if rest:
@@ -69,7 +69,7 @@ def _others(numbers: Sequence[Published]) -> str:
     for n in numbers:
         what = ", ".join(part for part in (n.direction.upper(), n.metric, n.condition) if part)
         out.append(
-            f"| {n.dataset} | {for_markdown(n.model)} | {for_markdown(n.backbone) or 'not stated'} "
+            f"| {for_markdown(n.dataset)} | {for_markdown(n.model)} | {for_markdown(n.backbone) or 'not stated'} "
             f"| {for_markdown(what)} | {n.shown} | [{for_markdown(n.cited)}]({n.source}) | {for_markdown(n.note)} |"
         )
     return "\n".join(out) + "\n"
@@ -80,7 +80,7 @@ def _conflicts(groups: Sequence[Sequence[Published]]) -> str:
     for group in groups:
         for place, n in enumerate(group):
             what = ", ".join(part for part in (n.direction.upper(), n.metric, n.condition) if part)
-            head = f"| {n.dataset} | {for_markdown(f'{n.model} {n.backbone}')} | {for_markdown(what)} "
+            head = f"| {for_markdown(n.dataset)} | {for_markdown(f'{n.model} {n.backbone}')} | {for_markdown(what)} "
             said = for_markdown("; ".join(part for part in (n.ran_by, n.note) if part))
             out.append(
                 f"{'| | | ' if place else head}| {n.shown} | {for_markdown(n.protocol)} "

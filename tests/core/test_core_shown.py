@@ -8,17 +8,14 @@ import io
 import json
 import re
 import sys
-import unicodedata
-from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib.cbook
 import pandas as pd
 import pytest
-from hostile import MARKUP, TERMINAL, TEXTS
+from hostile import MARKDOWN, MARKUP, TERMINAL, TEXTS, Plain, cells, harmless, latex_text, shown
 from hypothesis import example, given
 from hypothesis import strategies as st
-from markdown_it import MarkdownIt
 from PIL import Image
 from tests_support import make_row, make_run
 
@@ -32,17 +29,6 @@ from clipbias.results.record import QUERY_COLUMNS
 texts = st.one_of(
     st.sampled_from(TEXTS), st.text(), st.text(st.sampled_from("$\\_*[]()|<>&~`=-+@'\" a1\n\x1b"), max_size=9)
 )
-DRIVES = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-
-
-def shown(text: str) -> str:
-    """What a reader is to see, by Unicode's own categories."""
-    return "".join(" " if c.isspace() else "�" if unicodedata.category(c) in DRIVES else c for c in text)
-
-
-def harmless(printed: str) -> bool:
-    """Whether no character but the line end drives a terminal."""
-    return not any(unicodedata.category(c) in DRIVES for c in printed.replace("\n", ""))
 
 
 @given(texts)
@@ -59,20 +45,6 @@ def test_a_figure_shows_the_text_and_no_mathematics(text):
     assert label.replace(r"\$", "$").removeprefix(" ") == shown(text).removeprefix(" ") and not label.startswith("_")
 
 
-MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
-
-
-def cells(markdown: str) -> list[str]:
-    """The cells of a table, each nothing but text."""
-    out = []
-    for token in MARKDOWN.parse(markdown):
-        assert token.type.startswith(("table", "thead", "tbody", "tr", "th", "td", "inline")), token.type
-        if token.type == "inline":
-            assert {child.type for child in token.children} <= {"text", "text_special"}, token.children
-            out.append("".join(child.content for child in token.children))
-    return out
-
-
 @given(texts)
 def test_markdown_shows_the_text_alone(text):
     table = to_markdown(pd.DataFrame({"a": ["x", "y"], "b": [text, "z"]}, dtype=object))
@@ -81,20 +53,10 @@ def test_markdown_shows_the_text_alone(text):
     assert not re.search(r"\bwww\.|https?://", names.for_markdown(text), re.IGNORECASE)
 
 
-_SPECIAL = {r"\textbackslash{}": "\\", r"\textasciitilde{}": "~", r"\textasciicircum{}": "^"}
-_LATEX = re.compile(r"\\text[a-z]+\{\}|\\[&%$#_{}]|\{[\[\]*<>]\}|[^\\~^&%$#_{}\[\]*<>]")
-
-
 @given(texts)
 def test_latex_shows_the_text_alone(text):
     made = names.for_latex(text)
-    words = _LATEX.findall(made)
-    assert "".join(words) == made  # nothing stands for anything but a character
-    back = "".join(
-        _SPECIAL.get(word, word if len(word) == 1 else word.strip("\\") if word[0] == "\\" else word[1])
-        for word in words
-    )
-    assert back == shown(text).replace("�", "?")
+    assert latex_text(made) == shown(text).replace("�", "?")
     measured = dict.fromkeys([name + end for name in LATEX_COLUMNS for end in ("", " low", " high")], 1.0)
     table = to_latex(
         pd.DataFrame({"data": ["d", "d"], "model": pd.Series([text, "x"], dtype=object), "protocol": "p", **measured})
@@ -125,20 +87,6 @@ def test_json_is_the_same_value_and_drives_no_terminal(value):
     assert json.loads(text) == value and harmless(text)
 
 
-class Plain(HTMLParser):
-    """All that is no tag."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags, self.text = [], ""
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text += data
-
-
 @given(texts)
 def test_html_shows_the_text_alone(text):
     page = Plain()
@@ -160,7 +108,7 @@ def test_only_the_console_prints():
     folder = Path(clipbias.cli.app.__file__).parent
     found = [
         (path.name, node.lineno)
-        for path in folder.glob("*.py")
+        for path in folder.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Call)
         and (

@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 import clipbias
+from clipbias.names import for_terminal, unprintable
 
 
 @cache
@@ -53,6 +54,11 @@ def data_link(text: str, kind: str) -> str:
     return f"data:{kind};charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}"
 
 
+def _shown(value: object) -> object:
+    """A text that the template shows; what no name may hold (controls, hidden directions) is a mark or a space."""
+    return for_terminal(value) if type(value) is str and unprintable(value) else value
+
+
 def render_page(context: dict[str, Any], facts: dict[str, Any]) -> str:
     """The page as one file.
 
@@ -63,7 +69,7 @@ def render_page(context: dict[str, Any], facts: dict[str, Any]) -> str:
     from jinja2 import Environment, PackageLoader
     from markupsafe import Markup
 
-    environment = Environment(loader=PackageLoader("clipbias.report", "templates"), autoescape=True)
+    environment = Environment(loader=PackageLoader("clipbias.report", "templates"), autoescape=True, finalize=_shown)
     style, script, library = template_file("page.css"), template_file("page.js"), chart_library()
     inline = f"<script>{library}</script>\n<script>{script}</script>"
     return environment.get_template("index.html.jinja").render(

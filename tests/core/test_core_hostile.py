@@ -1,0 +1,245 @@
+"""Hostile names through every command that prints or writes: what comes out is text, wherever it is shown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+from hostile import MARKDOWN, Plain, cells, harmless, latex_text, shown
+from PIL import Image
+from tests_support import make_row, make_run, run_here
+
+import clipbias.results.published
+from clipbias.report.tables import to_csv
+from clipbias.results.folder import run_folder, write_run
+from clipbias.results.published import Published
+from clipbias.results.record import QUERY_COLUMNS
+
+NAMES = ["[red]x[/red]", "=cmd|'!A0", "<img src=x onerror=alert(1)>", r"$\input{x}_&%#$", "../../up", "[a](http://b.c)"]
+"""Models: markup of Rich, a formula, HTML, LaTeX, a way out of a folder, Markdown."""
+CONDITIONS = ["full", "drop-first", "@SUM(A1)", "</script><script>x", "[bold]b[/bold] | c", r"\end{tabular}"]
+DATA = "<b>'d'</b>|$x$[/]"
+LINE = "\x1b[2Jred \x9b31m \u202egnp[red]\rx\n| forged | <script>alert(2)</script> |"
+"""What no name may hold and captions, paths and other people's words do."""
+
+
+def write_results(root: Path, names: list[str]) -> list[Path]:
+    """A run a name, in which everything that is a text is hostile."""
+    folders = []
+    for name in names:
+        said = dict.fromkeys(("protocol", "title", "truncation", "interval", "command", "model_family"), LINE)
+        run = make_run(
+            **said, model=name, data=DATA, split=name, device=name, git_commit=name, model_fingerprint=name,
+            model_options={name: LINE}, settings={"options": {name: LINE}}, versions={name: LINE, "clipbias": LINE},
+        )  # fmt: skip
+        rows = [
+            make_row(condition=condition, order=order, direction=direction, metric=metric, scope=scope, method=LINE,
+                     **({"baseline": "full", "delta": -0.1, "delta_low": -0.2, "delta_high": -0.05} if order else {}))
+            for order, condition in enumerate(CONDITIONS)
+            for direction in ("t2i", "i2t")
+            for metric in ("recall@1", "recall@5", "recall@10")
+            for scope in ("eligible", "all")
+        ]  # fmt: skip
+        good = NAMES.index(name) % 2
+        lines = [
+            [c, d, q, q, good * q, 0, 1, 0.5, 0.1, True, False]
+            for c in CONDITIONS
+            for d in ("t2i", "i2t")
+            for q in (0, 1)
+        ]
+        folders.append(run_folder(root, run.model, run.data, run.probe, run.fingerprint, run.data_fingerprint))
+        write_run(folders[-1], run, rows, pd.DataFrame(lines, columns=list(QUERY_COLUMNS)))
+    return folders
+
+
+def numbers(cell: str) -> bool:
+    """Whether a cell is a number or an interval."""
+    number = r"[+-]?([\d.]+(e[+-]?\d+)?|inf)"
+    return re.fullmatch(rf"{number}( to {number})?", cell) is not None
+
+
+def check_csv(text: str) -> None:
+    """No cell is a formula, and no line a forged one."""
+    rows = list(csv.reader(io.StringIO(text), strict=True))
+    assert rows and {len(row) for row in rows} == {len(rows[0])}
+    for cell in (cell for row in rows for cell in row):
+        assert not cell.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r")) or numbers(cell), cell
+        assert "\x1b" not in cell and "\x9b" not in cell, cell
+
+
+def check_latex(text: str, names: list[str]) -> None:
+    """A table of the columns it says, whose names stand for themselves."""
+    lines = text.splitlines()
+    rows = [line.removesuffix(r" \\") for line in lines if line.endswith(r" \\")][1:]
+    assert len(lines) == len(rows) + 7, text
+    assert sorted(latex_text(re.split(r" (?<!\\)& ", row)[0]) for row in rows) == sorted(names)
+
+
+def check_html(path: Path, out: Path, holds: list[str]) -> None:
+    """No element, attribute or address but those of the template; the names are its text."""
+    page = Plain()
+    page.feed(path.read_text("utf-8"))
+    page.close()
+    assert not [attrs for _, attrs in page.tags if any(key.startswith("on") for key in attrs)]
+    assert not {tag for tag, _ in page.tags} & {"b0", "iframe", "object", "base", "red"}
+    assert {attrs["src"][:5] for _, attrs in page.tags if "src" in attrs} <= {"data:"}
+    assert sum(tag == "script" for tag, _ in page.tags) == 3, path
+    for tag, attrs in page.tags:
+        to = attrs.get("href") or "#"
+        assert re.match(r"https://|#|data:text/csv|data:application/x-tex", to) or (
+            tag == "a" and (path.parent / to).resolve().is_relative_to(out.resolve()) and (path.parent / to).is_file()
+        ), to
+    for name in holds:
+        assert name in page.text, name
+
+
+@pytest.fixture
+def here(tmp_path):
+    """Run a command in an empty folder: its stdout. What is printed drives no terminal, what it writes stays in out."""
+    (tmp_path / "work" / "deep").mkdir(parents=True)
+
+    def run(*arguments, code=0, out="nowhere", **variables):
+        before = {p for p in tmp_path.rglob("*") if p.is_file()}
+        done = run_here(*arguments, cwd=tmp_path / "work" / "deep", **variables)
+        assert done.returncode == code, (arguments, done.returncode, done.stderr)
+        assert harmless(done.stdout) and harmless(done.stderr), arguments
+        forged = re.search(r"^\s*\| forged", done.stdout + done.stderr, re.MULTILINE)
+        assert not forged or "--csv" in arguments, (arguments, done.stdout)  # cells may have line ends
+        assert "unexpected" not in done.stderr and "Traceback" not in done.stderr, done.stderr
+        for path in {p for p in tmp_path.rglob("*") if p.is_file()} - before:
+            assert path.is_relative_to(tmp_path / "work" / "deep" / out), path
+            assert re.fullmatch(r"[\w.+~@-]+", path.name, re.ASCII), path
+        return done.stdout
+
+    run.root = tmp_path / "work" / "deep"
+    return run
+
+
+def test_results_are_text_in_the_terminal_and_for_programs(here):
+    folders = write_results(here.root / "results", NAMES)
+    told = {
+        ("results", "list"): NAMES, ("card",): NAMES, ("leaderboard", "--results", "results"): NAMES,
+        ("results", "show", folders[0]): [NAMES[0], *CONDITIONS],
+        ("compare", NAMES[0], NAMES[1], "--queries", "2"): [NAMES[0], NAMES[1]],
+    }  # fmt: skip
+    for words, holds in told.items():
+        out = here(*words)
+        assert not [name for name in holds if name not in out], (words, out)
+        check_csv(here(*words, "--csv"))
+        assert json.loads(here(*words, "--json"), parse_constant=pytest.fail)
+    here("results", "check", "results", code=1)
+    check_csv(here("results", "check", "results", "--csv", code=1))
+    assert set(NAMES) <= set(cells(here("leaderboard", "--results", "results", "--markdown")))
+    check_latex(here("leaderboard", "--results", "results", "--latex"), NAMES)
+    here("results", "rm", folders[0], "--yes")
+    assert not folders[0].exists() and folders[1].exists()
+
+
+def test_a_report_and_a_site_are_text_and_stay_in_their_folder(here):
+    names = NAMES[1:5]
+    write_results(here.root / "results", names)
+    ends = [[name, NAMES[1], 50.0, None, 1, "50.0"] for name in names]
+    table = pd.DataFrame(ends, columns=["recipe", "measure", "mean", "spread", "runs", "values"])
+    (here.root / "results" / "ablation.csv").write_text(to_csv(table), "utf-8")
+    out = here.root / "site"
+    here("report", "--site", "site", out="site")
+    check_html(out / "index.html", out, [*names, shown(LINE)])
+    for page in [*(out / "models").iterdir(), *(out / "data").iterdir()]:
+        check_html(page, out, [])
+    assert len(list((out / "models").iterdir())) == len(names)
+    for path in out.rglob("*.csv"):
+        check_csv(path.read_text("utf-8"))
+    check_latex((out / "figures" / "leaderboard.tex").read_text("utf-8"), names)
+    for path in out.rglob("*.md"):
+        assert set(names) <= set(cells(path.read_text("utf-8"))), path
+    for path in out.rglob("*.svg"):
+        for element in ElementTree.parse(path).iter():
+            assert element.tag.rpartition("}")[2] not in ("script", "img", "a", "b", "foreignObject"), path
+            assert not [key for key in element.attrib if key.startswith("on")], path
+    assert list(pd.read_csv(out / "figures" / "ablation.csv")["recipe"].unique()) == [
+        f"'{name}" if name.startswith("=") else name for name in names
+    ]
+
+
+def test_data_and_their_captions_are_text(here):
+    names = ["=cmd.png", "[red]x.png", "<img onerror=x>.png", "$x_1.png"]
+    for name in names:
+        Image.new("RGB", (8, 8)).save(here.root / name)
+    folder = here.root / "<b>=[red]|$x$"
+    folder.mkdir()
+    table = folder / "=[bold]data.csv"
+    with table.open("w", encoding="utf-8", newline="") as file:
+        rows = [(name, f"{name} is one. {LINE} is two. {caption} is three.") for name in names for caption in NAMES]
+        csv.writer(file).writerows([("image", "caption"), *rows])
+    at = ("--root", ".")
+    shown_ = here("data", "show", table, "1", *at, "--out", "new", out="new")
+    assert names[1] in shown_ and NAMES[0] in shown_ and shown(LINE)[:12] in shown_
+    for command in ("check", "sentences", "bias"):
+        here("data", command, table, *at)
+        check_csv(here("data", command, table, *at, "--csv"))
+        json.loads(here("data", command, table, *at, "--json"), parse_constant=pytest.fail)
+    Path(here.root / names[0]).write_bytes(b"no image")
+    assert "[bold]data" in here("data", "check", table, *at, code=1)
+    here("doctor", "--no-online", CLIPBIAS_DATA=str(folder), CLIPBIAS_WEIGHTS=str(here.root / "[red]no[/red]"))
+    check_csv(here("data", "list", "--csv", CLIPBIAS_DATA=str(folder)))
+
+
+@pytest.mark.parametrize("text", [*NAMES, LINE.translate({10: " ", 0x202E: ""})])
+def test_what_is_refused_is_named_as_text(here, text):
+    (here.root / "list.txt").write_text(text, "utf-8")
+    for words in (
+        ("probe", text, "--model", "nano-clip"),
+        ("probe", "padding", "--model", text),
+        ("probe", "padding", "--models", "list.txt", "--data", text),
+        ("probe", "padding", "--model", "nano-clip", "--model-option", text.replace("=", "")),
+        ("probe", "padding", "--model", "nano-clip", "--option", f"{text.replace('=', '')}=1"),
+        ("models", text),
+        ("data", "show", text, "0"),
+        ("data", "check", "scenes", "--option", f"{text.replace('=', '')}={text}"),
+        ("results", "show", text),
+        ("compare", text, text),
+        ("published", "--data", text),
+        ("leaderboard", "--columns", text),
+        ("finetune", "ablation", "--recipes", text),
+        ("finetune", "debias", "--set", f"no{text}"),
+        ("finetune", "export", text, "--out", "x.safetensors"),
+        (text,),
+        ("report", f"--{text}"),
+    ):
+        here(*words, code=2)
+
+
+def test_published_numbers_are_text(here, monkeypatch, tmp_path):
+    said = {field.name: NAMES[number % 4] for number, field in enumerate(fields(Published))}
+    said |= {"direction": "t2i", "metric": "recall@1", "condition": "", "unit": "percent", "registered": ""}
+    said |= {"source": "https://arxiv.org/abs/2602.22419v2"}
+    numbers = [{**said, "value": value} for value in ("50.0", "40.0")]
+    write_published(tmp_path / "published.csv", numbers)
+    monkeypatch.setattr(clipbias.results.published, "shipped", lambda folder: tmp_path)
+    assert NAMES[0] in here("published")
+    check_csv(here("published", "--csv"))
+    tokens = MARKDOWN.parse(here("published", "--markdown"))
+    assert not [token for token in tokens if token.type == "html_block"]
+    inner = [child for token in tokens for child in token.children or ()]
+    assert "html_inline" not in {child.type for child in inner}
+    links = {child.attrs["href"] for child in inner if child.type == "link_open"}
+    assert links == {"leaderboards.md", "https://arxiv.org/abs/2602.22419v2"}
+
+    for field, text in {"note": LINE, "registered": "a`b", "source": f"https://github.com/a/b/blob/{NAMES[5]}"}.items():
+        write_published(tmp_path / "published.csv", [{**numbers[0], field: text}])
+        here("published", code=2)
+
+
+def write_published(path: Path, numbers: list[dict[str, str]]) -> None:
+    """A table of published numbers, with no cell made harmless."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Published)])
+        writer.writeheader()
+        writer.writerows(numbers)
