@@ -13,6 +13,7 @@ from pathlib import Path
 from clipbias.data.roots import cache_folder
 from clipbias.errors import UserError
 from clipbias.files import write_text
+from clipbias.formats import read_json
 from clipbias.models.entry import PACKAGED, ModelEntry
 from clipbias.models.hub import cached_file, hub_file, out_of_reach, require_repository
 from clipbias.models.libraries.openclip_names import weights_repository
@@ -160,7 +161,7 @@ def _memory_file() -> Path:
 
 def _memory() -> Mapping[str, object]:
     try:
-        content = json.loads(_memory_file().read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(_memory_file())
+    except UserError:
         return {}
     return content if isinstance(content, dict) else {}

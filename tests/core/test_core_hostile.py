@@ -219,7 +219,7 @@ def test_what_is_refused_is_named_as_text(here, text):
 def test_published_numbers_are_text(here, monkeypatch, tmp_path):
     said = {field.name: NAMES[number % 4] for number, field in enumerate(fields(Published))}
     said |= {"direction": "t2i", "metric": "recall@1", "condition": "", "unit": "percent", "registered": ""}
-    said |= {"source": "https://arxiv.org/abs/2602.22419v2"}
+    said |= {"source": "https://arxiv.org/abs/2602.22419v2", "protocol": NAMES[2], "note": NAMES[5]}
     numbers = [{**said, "value": value} for value in ("50.0", "40.0")]
     write_published(tmp_path / "published.csv", numbers)
     monkeypatch.setattr(clipbias.results.published, "shipped", lambda folder: tmp_path)
