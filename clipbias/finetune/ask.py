@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clipbias.data.kept import with_kept_images
 from clipbias.data.loading import DATASETS, load_dataset
 from clipbias.data.sentences import split_sentences
 from clipbias.data.user import is_user_data
 from clipbias.finetune.export import export_run, export_step
 from clipbias.finetune.folder import training_lock
 from clipbias.finetune.model import TrainModel
-from clipbias.finetune.pixels import training_pixels
 from clipbias.finetune.recipe import Recipe, read_recipe
 from clipbias.finetune.recipes import nano, recipe_called
 from clipbias.finetune.runs import BUILT_IN, finetune, for_base, scenes_held_out, trainable
@@ -88,7 +88,7 @@ def run_training(
     split = asked.split if own else asked.split or "train"
     dataset, held_out = load_dataset(asked.data, root=asked.root, split=split, pack=asked.pack), None
     if asked.data in BUILT_IN:
-        dataset, held_out = training_pixels(dataset), scenes_held_out(asked.data)
+        dataset, held_out = with_kept_images(dataset), scenes_held_out(asked.data)
     command = f"clipbias finetune {asked.recipe} --base {asked.base} --data {asked.data} --seed {asked.seed}"
 
     def keep(trained: TrainModel, step: int) -> Path:

@@ -16,11 +16,11 @@ import pandas as pd
 import torch
 
 from clipbias.data.dataset import RetrievalDataset
+from clipbias.data.kept import with_kept_images
 from clipbias.data.loading import DATASETS, load_dataset
 from clipbias.data.user import is_user_data
 from clipbias.finetune.ablation import Grid, run_grid
 from clipbias.finetune.measures import SHORT_SPLIT
-from clipbias.finetune.pixels import training_pixels
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.recipes import PRETRAIN_NANO
 from clipbias.finetune.runs import BUILT_IN
@@ -62,7 +62,7 @@ class AskedGrid:
             _held(self.data, self.root, "train"),
             _held(self.test, self.test_root, None),
             base_recipe=self.base_recipe,
-            short=training_pixels(load_dataset(self.test, split=SHORT_SPLIT)) if self.test == "scenes-2" else None,
+            short=with_kept_images(load_dataset(self.test, split=SHORT_SPLIT)) if self.test == "scenes-2" else None,
             device=self.device,
         )
 
@@ -71,7 +71,7 @@ def _held(name: str, root: Path | None, split: str | None) -> RetrievalDataset:
     """A data set, of one's own all of it; pictures that are made are made once."""
     split = None if name not in DATASETS and is_user_data(name) else split
     dataset = load_dataset(name, root=root, split=split)
-    return training_pixels(dataset) if name in BUILT_IN else dataset
+    return with_kept_images(dataset) if name in BUILT_IN else dataset
 
 
 def run_seeds(

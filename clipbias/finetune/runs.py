@@ -15,12 +15,12 @@ from torch import nn
 
 from clipbias.data.build import without_images
 from clipbias.data.dataset import RetrievalDataset
+from clipbias.data.kept import with_kept_images
 from clipbias.errors import UserError
 from clipbias.finetune.batches import BatchMaker
 from clipbias.finetune.loop import learning_rate
 from clipbias.finetune.model import TrainModel
 from clipbias.finetune.packed import CompactTokens
-from clipbias.finetune.pixels import training_pixels
 from clipbias.finetune.positions import stretch_positions
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.train import Keep, Progress, total_steps, train
@@ -109,7 +109,7 @@ def pretrain_nano(
     from clipbias.data.loading import load_dataset
     from clipbias.scenes import v2
 
-    dataset = training_pixels(load_dataset(NANO_DATA, split="train"))
+    dataset = with_kept_images(load_dataset(NANO_DATA, split="train"))
 
     def short_variant(index: int, epoch: int) -> str:
         return v2.web_caption(v2.sample_scene("train", index), epoch, recipe.lead_dose)
@@ -138,7 +138,7 @@ def scenes_held_out(data: str = NANO_DATA) -> RetrievalDataset:
     """300 scenes of the split "validation": looked at during trainings on scenes."""
     from clipbias.data.loading import load_dataset
 
-    return training_pixels(without_images(load_dataset(data, split="validation"), range(300, 1000), "other"))
+    return with_kept_images(without_images(load_dataset(data, split="validation"), range(300, 1000), "other"))
 
 
 def _no_splitter(caption: str) -> list[str]:

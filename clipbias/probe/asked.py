@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from clipbias.data.dataset import RetrievalDataset
@@ -17,7 +16,7 @@ from clipbias.probe.spec import Probe, find_probes, reference
 from clipbias.results.settings import Settings
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
 
 def open_encoder(settings: Settings, trust_remote_code: bool = False) -> Encoder:
@@ -62,25 +61,6 @@ def open_dataset(settings: Settings) -> RetrievalDataset:
         **settings.options,
     )
     return limited(dataset, settings.limit) if settings.limit else dataset
-
-
-class KeptImages:
-    """``load_image`` of pictures that are made, each made once and held in memory."""
-
-    def __init__(self, dataset: RetrievalDataset) -> None:
-        self._load = lru_cache(maxsize=None)(dataset.load_image)
-        for name in ("key", "keys"):
-            if hasattr(dataset.load_image, name):
-                setattr(self, name, getattr(dataset.load_image, name))
-
-    def __call__(self, index: int) -> Image.Image:
-        """The picture."""
-        return self._load(index)
-
-
-def with_kept_images(dataset: RetrievalDataset) -> RetrievalDataset:
-    """A small data set whose pictures are made, for several models: drawing a scene costs more than encoding it."""
-    return replace(dataset, load_image=KeptImages(dataset))
 
 
 def wanted_probes(names: Sequence[str]) -> list[tuple[str, Probe]]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clipbias.data.dataset import RetrievalDataset
+from clipbias.data.kept import with_kept_images
 from clipbias.errors import NotApplicable, UserError
 from clipbias.models.encoder import Encoder
-from clipbias.probe.asked import open_encoder, with_kept_images
+from clipbias.probe.asked import open_encoder
 from clipbias.probe.distributed import process_group, serve, shared
 from clipbias.probe.run import is_done, run_probe
 from clipbias.probe.session import Progress, Session

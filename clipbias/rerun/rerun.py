@@ -10,9 +10,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from clipbias.data.dataset import RetrievalDataset
+from clipbias.data.kept import with_kept_images
 from clipbias.errors import UserError
 from clipbias.models.encoder import Encoder
-from clipbias.probe.asked import open_dataset, open_encoder, with_kept_images
+from clipbias.probe.asked import open_dataset, open_encoder
 from clipbias.probe.run import run_probe
 from clipbias.probe.session import Session
 from clipbias.probe.spec import parse_probe

@@ -57,7 +57,7 @@ def test_a_second_writer_is_told_and_writes_nothing(tmp_path, monkeypatch, what)
         before = sorted(out.rglob("*"))
         with pytest.raises(UserError, match="another process is writing there"):
             if what == "training":
-                for name in ("load_model", "trainable", "asked_recipe", "load_dataset", "training_pixels"):
+                for name in ("load_model", "trainable", "asked_recipe", "load_dataset", "with_kept_images"):
                     monkeypatch.setattr(ask, name, MagicMock())
                 monkeypatch.setattr(ask, "scenes_held_out", MagicMock())
                 ask.run_training(ask.Training("debias", out=out))

@@ -11,7 +11,8 @@ import pytest
 from every_class import CLASSES
 
 import clipbias
-from clipbias.probe.asked import data_settings, wanted_probes, with_kept_images
+from clipbias.data.kept import with_kept_images
+from clipbias.probe.asked import data_settings, wanted_probes
 from clipbias.probe.kinds import KINDS
 from clipbias.probe.sweep import Outcome, Sweep, run_sweep
 from clipbias.results.folder import read_rows, read_run
