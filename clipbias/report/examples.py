@@ -177,6 +177,8 @@ def _example(
     seen = []
     for model, table in sorted(tables.items()):
         one, two = (table[(table["condition"] == c) & (table["query"] == query)] for c in (baseline, condition))
+        if one.empty or two.empty:
+            continue  # a condition that this model cannot be asked
         first, second = (f"{ranks(side).iloc[0]:.6g}" for side in (one, two))
         leader = int(two[LEADER].iloc[0]) if LEADER in two else -1
         cosines = float(one["cosine"].iloc[0]), float(two["cosine"].iloc[0])

@@ -85,6 +85,16 @@ def test_examples_are_the_captions_that_fell_furthest(tmp_path, few_scenes):
         assert example.instead == {nearest: data_uri(dataset.load_image(nearest))}
 
 
+def test_examples_pass_over_a_model_that_cannot_be_asked_a_condition(tmp_path, few_scenes):
+    for model in ("nano-clip", "nano-longclip"):  # the first has no place for 80 pads
+        run_probe(
+            Session(clipbias.load_model(model), load_dataset("scenes")), find_probes("token-padding")[0], tmp_path
+        )
+    examples = find_examples(load_runs([tmp_path]), 3)
+    assert examples and {example.condition for example in examples} <= {"shift-80", "shift-160"}
+    assert {seen.model for example in examples for seen in example.models} == {"nano-longclip"}
+
+
 def test_examples_need_the_data_that_was_run(tmp_path):
     few = without_images(load_dataset("scenes"), range(20, 1000))
     run_probe(Session(clipbias.load_model("nano-clip"), few), find_probes("drop-first")[0], tmp_path)
