@@ -13,7 +13,7 @@ import pandas as pd
 from clipbias.errors import UserError
 from clipbias.names import file_name, for_figure
 from clipbias.report.draw import kept
-from clipbias.report.figures import legend
+from clipbias.report.figures import legend, small_multiples
 from clipbias.report.load import read_ablation, read_trajectory
 from clipbias.report.style import PAPER, Drawn, Look, figure_style, model_styles, save_figure, titled
 
@@ -31,19 +31,13 @@ def ablation_figure(table: pd.DataFrame, look: Look = PAPER) -> Figure:
         table: columns recipe, measure, mean, values (numbers, a seed each), in the order of the recipes.
         look: type, width, colours.
     """
-    import matplotlib.pyplot as plt
     import seaborn as sns
 
     measures = list(dict.fromkeys(table["measure"]))
     recipes = list(dict.fromkeys(table["recipe"]))
     colour = sns.color_palette("colorblind")[0]
-    columns = min(_ACROSS, len(measures))
-    lines = -(-len(measures) // columns)
     with figure_style(look):
-        size = (look.page, (0.75 * lines + 0.35) * look.tall)
-        figure, grid = plt.subplots(lines, columns, figsize=size, sharex=True, squeeze=False, layout="constrained")
-        for axes in grid.flat[len(measures) :]:
-            axes.set_visible(False)
+        figure, grid = small_multiples(len(measures), _ACROSS, look, line=0.75, foot=0.35)
         for axes, measure in zip(grid.flat, measures, strict=False):
             part = table[table["measure"] == measure].set_index("recipe")
             for place, recipe in enumerate(recipes):
@@ -56,8 +50,6 @@ def ablation_figure(table: pd.DataFrame, look: Look = PAPER) -> Figure:
             axes.set_title("\n".join(line for part in parts for line in textwrap.wrap(for_figure(part), 26)))
             axes.set_xticks(range(len(recipes)), list(map(for_figure, recipes)), rotation=60, ha="right")
             axes.set_xlim(-0.6, len(recipes) - 0.4)
-        for axes in grid.flat[max(0, len(measures) - columns) : len(measures)]:
-            axes.tick_params(labelbottom=True)  # the last of its column
     return figure
 
 
@@ -68,18 +60,11 @@ def trajectory_figure(table: pd.DataFrame, look: Look = PAPER) -> Figure:
         table: columns recipe, seed, step, measure, value; the steps of a fine-tuning count on from its base's.
         look: type, width, colours.
     """
-    import matplotlib.pyplot as plt
-
     measures = list(dict.fromkeys(table["measure"]))
     recipes = list(dict.fromkeys(table["recipe"]))
     styles = model_styles(recipes, look.ink)
-    columns = min(2, len(measures))
-    lines = -(-len(measures) // columns)
     with figure_style(look):
-        size = (look.page, look.tall * lines)
-        figure, grid = plt.subplots(lines, columns, figsize=size, sharex=True, squeeze=False, layout="constrained")
-        for axes in grid.flat[len(measures) :]:
-            axes.set_visible(False)
+        figure, grid = small_multiples(len(measures), 2, look)
         for axes, measure in zip(grid.flat, measures, strict=False):
             part = table[table["measure"] == measure]
             for recipe in recipes:

@@ -37,6 +37,28 @@ def legend(figure: Figure, look: Look, columns: int = 0) -> None:
     )  # fmt: skip
 
 
+def small_multiples(
+    count: int, across: int, look: Look, line: float = 1.0, foot: float = 0.0, sharey: bool = False
+) -> tuple[Figure, Any]:
+    """A page-wide figure of ``count`` empty panels that share their x axis, at most ``across`` in a line, and its grid.
+
+    A line is ``line`` panels high, and ``foot`` more stands below; the last panel of a column has the ticks' labels.
+    """
+    import matplotlib.pyplot as plt
+
+    columns = min(across, count)
+    lines = -(-count // columns)
+    figure, grid = plt.subplots(
+        lines, columns, figsize=(look.page, (line * lines + foot) * look.tall), sharex=True, sharey=sharey,
+        squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for axes in grid.flat[count:]:
+        axes.set_visible(False)
+    for axes in grid.flat[count - columns : count]:
+        axes.tick_params(labelbottom=True)
+    return figure, grid
+
+
 def _curves(
     axes: Axes, table: pd.DataFrame, models: Sequence[str], look: Look, column: str = "value", marks: bool = True
 ) -> None:
@@ -231,18 +253,9 @@ def panels_figure(
         ticks: of the x axis.
         look: type, colours.
     """
-    import matplotlib.pyplot as plt
-
     layers = sorted(table[panel].unique())
-    columns = min(4, len(layers))
-    lines = -(-len(layers) // columns)
     with figure_style(look):
-        size = (look.page, 0.8 * look.tall * lines)
-        figure, grid = plt.subplots(
-            lines, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
-        )
-        for axes in grid.flat[len(layers) :]:
-            axes.set_visible(False)
+        figure, grid = small_multiples(len(layers), 4, look, line=0.8, sharey=True)
         for axes, layer in zip(grid.flat, layers, strict=False):
             mine = table[table[panel] == layer]
             _curves(axes, mine, models, look, marks=False)
@@ -251,8 +264,6 @@ def panels_figure(
                 axes.plot(shares.index, shares, ":", color=look.ink, label="share of tokens")
             axes.set_title(for_figure(title.format(layer)))
             axes.set_xticks(ticks)
-        for axes in grid[-1] if lines == 1 else [*grid[-2, len(layers) % columns or columns :], *grid[-1]]:
-            axes.tick_params(labelbottom=True)  # the last of its column
         grid[0, 0].set_ylim(bottom=0)  # shared; once all is drawn, as it fixes the top as well
         figure.supxlabel(for_figure(x))
         figure.supylabel(for_figure(label))

@@ -13,7 +13,7 @@ import pandas as pd
 from clipbias.names import for_figure
 from clipbias.report.display import condition_name
 from clipbias.report.draw import kept
-from clipbias.report.figures import legend
+from clipbias.report.figures import legend, small_multiples
 from clipbias.report.select import headline
 from clipbias.report.style import PAPER, Drawn, Look, figure_style, model_styles
 
@@ -59,18 +59,11 @@ def steps_figure(table: pd.DataFrame, look: Look = PAPER) -> Figure:
         table: as `step_rows` gives it.
         look: type, width, colours.
     """
-    import matplotlib.pyplot as plt
-
     conditions = list(dict.fromkeys(c for c in ("full", *CHANGES.values()) if c in set(table["condition"])))
     runs = list(dict.fromkeys(table["run"]))
     styles = model_styles(runs, look.ink)
-    columns = min(3, len(conditions))
-    lines = -(-len(conditions) // columns)
     with figure_style(look):
-        size = (look.page, look.tall * lines)
-        figure, grid = plt.subplots(lines, columns, figsize=size, sharex=True, squeeze=False, layout="constrained")
-        for axes in grid.flat[len(conditions) :]:
-            axes.set_visible(False)
+        figure, grid = small_multiples(len(conditions), 3, look)
         for axes, condition in zip(grid.flat, conditions, strict=False):
             part = table[table["condition"] == condition]
             for run in runs:
