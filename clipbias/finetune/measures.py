@@ -154,10 +154,19 @@ def _row(one: Finished, measure: Measure) -> Row:
 
 
 def finished(folder: Path) -> dict[tuple[str, str], Finished]:
-    """The runs below a folder by (probe, "" or `SHORT_SPLIT`)."""
-    out = {}
+    """The runs below a folder by (probe, "" or `SHORT_SPLIT`).
+
+    Raises:
+        UserError: a probe is there twice, on other data or of another model than now: which counts is not known.
+    """
+    out: dict[tuple[str, str], Finished] = {}
     for one in load_runs([folder]):
-        out[one.run.probe, SHORT_SPLIT if one.run.split == SHORT_SPLIT else ""] = one
+        earlier = out.setdefault((one.run.probe, SHORT_SPLIT if one.run.split == SHORT_SPLIT else ""), one)
+        if earlier is not one:
+            raise UserError(
+                f"{one.folder}: {one.run.probe} is there twice, of another version of the data or the model, "
+                f"see {earlier.folder}; remove the one that is out of date"
+            )
     return out
 
 

@@ -22,7 +22,7 @@ from clipbias.finetune.measures import MEASURES, SHORT_SPLIT, answered, finished
 from clipbias.finetune.recipes import recipe_called
 from clipbias.finetune.trajectory import trajectory
 from clipbias.probe.measure import no_queries
-from clipbias.results.folder import run_folder, write_run
+from clipbias.results.folder import load_runs, run_folder, write_run
 from clipbias.results.record import QUERY_COLUMNS
 from clipbias.scenes import long_caption, render, sample_scene
 from clipbias.stats.intervals import Interval
@@ -133,6 +133,15 @@ def test_measures_that_the_data_cannot_answer_are_left_out(tmp_path):
     assert answered(runs) == MEASURES
     left = answered({key: one for key, one in runs.items() if key[0] not in ("needle", "first-only")})
     assert {m.title for m in MEASURES} - {m.title for m in left} == {"needle, half-depth", "short captions, T2I R@1"}
+
+
+def test_a_probe_of_other_data_in_the_same_folder_is_refused_not_mixed(tmp_path):
+    write_probes(tmp_path, "debias", 0)
+    folder = tmp_path / "debias-0" / "probes"
+    (one,) = (run for run in load_runs([folder]) if run.run.probe == "drop-first")
+    write_run(folder / "other", replace(one.run, data_fingerprint="f" * 64), one.rows, one.queries)
+    with pytest.raises(UserError, match="drop-first is there twice, of another version of the data"):
+        finished(folder)
 
 
 @pytest.fixture
