@@ -35,6 +35,10 @@ CONTRASTS = (
     ("H8", "drop-first, sample minus drop", DROP, "sample", "drop"),
 )  # fmt: skip
 """Claimed above 0, but H7: not below."""
+TABLE_HEAD = (
+    "| | contrast | claimed | mean | 95% | seeds | came out | each seed |",
+    "|---|---|---|---|---|---|---|---|",
+)
 Runs = dict[tuple[str, int], dict[tuple[str, str], Finished]]
 
 
@@ -65,7 +69,7 @@ def line(name: str, words: str, claim: str, each: np.ndarray, interval: Interval
     return f"| {' | '.join(cells)} |"
 
 
-def _points(interval: Interval | None) -> Interval | None:
+def points(interval: Interval | None) -> Interval | None:
     return Interval(*(100 * end for end in interval)) if interval else None
 
 
@@ -80,21 +84,20 @@ def report(runs: Path, other: Path | None) -> str:
     lines = [
         f"Seeds {', '.join(map(str, seeds))}; points, but Page's z.",
         "",
-        "| | contrast | claimed | mean | 95% | seeds | came out | each seed |",
-        "|---|---|---|---|---|---|---|---|",
-        line("H1", "base, padding", "below", 100 * base.mean(axis=1), _points(over_seeds(base))),
+        *TABLE_HEAD,
+        line("H1", "base, padding", "below", 100 * base.mean(axis=1), points(over_seeds(base))),
         line("H1", "base, Page's z over 1 to 5", "below", trends, from_estimates(trends, 1.0)),
     ]
     for name, words, title, first, second in CONTRASTS:
         measure = measure_called(title)
         apart = table_of(found, first, seeds, measure) - table_of(found, second, seeds, measure)
-        interval = _points(over_seeds(apart, bound=2.0 if measure.change else 1.0))
+        interval = points(over_seeds(apart, bound=2.0 if measure.change else 1.0))
         lines.append(line(name, words, "not below" if name == "H7" else "above", 100 * apart.mean(axis=1), interval))
     if other is not None:
         both = [s for s in seeds if (other / f"{BASE}-{s}" / "model.pt").is_file()]
         led: Runs = {(BASE, s): finished(other / f"{BASE}-{s}" / "probes") for s in both}
         apart = table_of(found, BASE, both, padding) - table_of(led, BASE, both, padding)
-        interval = _points(over_seeds(apart, bound=2.0))
+        interval = points(over_seeds(apart, bound=2.0))
         lines.append(line("H9", "base, padding, dose 0 minus 0.3", "below", 100 * apart.mean(axis=1), interval))
     return "\n".join(lines)
 

@@ -1,0 +1,114 @@
+"""Why a hypothesis of docs/experiment.md did not come out: further questions to the same models, without training.
+
+    python benchmarks/followups.py runs/experiment/dose-0.0
+
+Prints a table as `benchmarks/hypotheses.py` does. The probe of F1 (`benchmarks/followups/fewer-details.toml`) is run on
+models that lack it; its run folders are kept beside those of the ablation's probes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from hypotheses import TABLE_HEAD, Runs, line, points
+from ship import complete_seeds
+
+from clipbias.data.loading import load_dataset
+from clipbias.finetune.ablation import BASE, GRID
+from clipbias.finetune.measures import SHORT_SPLIT, Measure, finished, hits
+from clipbias.models.loading import load_model
+from clipbias.probe.run import run_probe
+from clipbias.probe.session import Session
+from clipbias.probe.spec import find_probes
+from clipbias.shipped import WORLD
+from clipbias.stats.seeds import from_estimates, over_seeds
+from clipbias.stats.trend import page
+
+FEWER = Path(__file__).with_name("followups") / "fewer-details.toml"
+SHIFTS = ("shift-5", "shift-10", "shift-20")
+"""Pads as many as the tokens of 1, 2 and 4 padding sentences."""
+SENTENCES = ("pad-1", "pad-2", "pad-4")
+
+
+def probe_fewer(runs: Path, seeds: Sequence[int]) -> None:
+    """Run F1's probe on the models that lack it."""
+    (probe,) = find_probes(str(FEWER))
+    data = load_dataset(WORLD)
+    for seed in seeds:
+        for name in ("longclip", "drop", "sample", "debias"):
+            folder = runs / f"{name}-{seed}"
+            session = Session(load_model(str(folder / "model.pt")), data)
+            run_probe(session, probe, folder / "probes", "python benchmarks/followups.py")
+
+
+def credits(found: Runs, name: str, seeds: Sequence[int], measure: Measure, kept: np.ndarray | None) -> np.ndarray:
+    """Top-1 credits, or their change, of every seed and query [S, Q]; ``kept``: the queries that count [Q]."""
+    tables = [hits(found[name, s][measure.probe, measure.split], measure) for s in seeds]
+    return np.stack([(t if kept is None else t[t.index.isin(kept)]).to_numpy() for t in tables])
+
+
+def summaries() -> np.ndarray:
+    """The short captions of the test split that are a summary, by query number; the others are details."""
+    captions = load_dataset(WORLD, split=SHORT_SPLIT).captions
+    # The main object alone is large, and only a summary says so.
+    return np.array([i for i, caption in enumerate(captions) if " large " in caption.split(".")[0]])
+
+
+def shift_trend(found: Runs, seed: int) -> float:
+    """Page's z of the base over the three displacements."""
+    one = found[BASE, seed]["token-padding", ""]
+    columns = [hits(one, Measure("", "token-padding", (condition,))) for condition in SHIFTS]
+    trend = page(pd.concat(columns, axis=1, join="inner").to_numpy())
+    return trend.z if trend else 0.0
+
+
+def report(runs: Path) -> str:
+    """The table."""
+    seeds = complete_seeds(runs)
+    probe_fewer(runs, seeds)
+    found: Runs = {(n, s): finished(runs / f"{n}-{s}" / "probes") for n in (BASE, *GRID) for s in seeds}
+    lines = [f"Seeds {', '.join(map(str, seeds))}; points, but Page's z.", "", *TABLE_HEAD]
+
+    def contrast(label: str, words: str, claim: str, first: str, second: str, measure: Measure,
+                 kept: np.ndarray | None = None) -> None:  # fmt: skip
+        apart = credits(found, first, seeds, measure, kept) - credits(found, second, seeds, measure, kept)
+        interval = points(over_seeds(apart, bound=2.0 if measure.change else 1.0))
+        lines.append(line(label, words, claim, 100 * apart.mean(axis=1), interval))
+
+    for condition in ("details", "three", "two", "one"):
+        claim = "below" if condition == "details" else "above"
+        measure = Measure("", "fewer-details", (condition,))
+        contrast("F1", f"without the summary, {condition}: sample minus drop", claim, "sample", "drop", measure)
+    short = Measure("", "first-only", ("full",), split=SHORT_SPLIT)
+    told = summaries()
+    others = np.setdiff1d(np.arange(len(load_dataset(WORLD, split=SHORT_SPLIT))), told)
+    for words, claim, kept in (("summaries", "below", told), ("details", "not below", others)):
+        words = f"short captions that are {words}"
+        contrast("F2", f"{words}, debias minus base", claim, "debias", BASE, short, kept)
+        contrast("F2", f"{words}, long-only minus longclip", claim, "long-only", "longclip", short, kept)
+    for words, measure in (
+        ("base, 5, 10 and 20 pads", Measure("", "token-padding", SHIFTS, change=True)),
+        ("base, 1, 2 and 4 padding sentences", Measure("", "padding", SENTENCES, change=True)),
+    ):
+        each = credits(found, BASE, seeds, measure, None)
+        lines.append(line("F3", words, "below", 100 * each.mean(axis=1), points(over_seeds(each, bound=1.0))))
+    trends = np.array([shift_trend(found, seed) for seed in seeds])
+    lines.append(line("F3", "base, Page's z over 5, 10 and 20 pads", "below", trends, from_estimates(trends, 1.0)))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=Path)
+    asked = parser.parse_args()
+    if not complete_seeds(asked.runs):
+        parser.error(f"{asked.runs}: no seed has all of {', '.join((BASE, *GRID))}")
+    print(report(asked.runs))
+
+
+if __name__ == "__main__":
+    main()
