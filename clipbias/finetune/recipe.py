@@ -52,7 +52,7 @@ class Recipe:
     # From here on: how it is computed, not what. A run may be resumed with others.
     micro_batch: int = 0  # samples in memory at a time, the loss still that of the whole batch; 0: all
     checkpointing: bool = False  # forget activations and compute them again: less memory, a third more time
-    compile: bool = False  # torch.compile of the vision tower
+    compile: bool = False  # torch.compile of the towers
     workers: int = 0  # threads that make batches ahead; 0: one a core
     log_to: str = ""  # trackers that get the metrics too, with commas between: tensorboard, wandb, mlflow
     keep_every: int = 0  # steps between checkpoints that are kept; 0: none but the last

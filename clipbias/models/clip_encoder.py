@@ -13,7 +13,7 @@ from clipbias.models.encoder import PATHS
 from clipbias.models.preprocessing import Preprocessing
 from clipbias.models.tokenizer import ClipTokens, Tokens
 from clipbias.models.tower import TextTower
-from clipbias.models.towers import causal_features, eot_positions, is_causal
+from clipbias.models.towers import causal_features, compile_blocks, eot_positions, is_causal
 
 if TYPE_CHECKING:
     from open_clip.model import CustomTextCLIP
@@ -99,9 +99,11 @@ class ClipEncoder(TorchEncoder):
         return self
 
     def compile(self) -> None:
-        """See `Encoder.compile`. Towers whose inputs have one shape are: images, and texts that are not trimmed."""
+        """See `Encoder.compile`."""
         self.module.visual.compile()
-        if not self.trims:
+        if self.trims:
+            compile_blocks(self.module.text)
+        else:
             self.module.text.compile()
         # Results and cached embeddings differ in rounding, so they say it.
         self.options = {**self.options, "compile": "true"}

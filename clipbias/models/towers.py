@@ -11,7 +11,6 @@ Shapes: B captions, L tokens, W width, H heads.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -107,11 +106,23 @@ def _prefixed_block(block: ResidualAttentionBlock, x: Tensor, prefix: Tensor, ma
     return x, _finish_block(block, prefix, F.scaled_dot_product_attention(pq, pk, pv, is_causal=True))
 
 
+_BLOCKS = (_causal_block, _prefixed_block)
+
+
+def compile_blocks(tower: TextTransformer, backend: str = "inductor") -> None:
+    """Let ``torch.compile`` make `causal_features` and `prefixed_features` of this tower faster.
+
+    One block is compiled, for all blocks and all numbers and lengths of texts, so that no length waits for a compiler.
+    """
+    tower.compiled = {block: torch.compile(block, backend=backend, dynamic=True) for block in _BLOCKS}
+
+
 def _runner(tower: TextTransformer) -> Callable[..., Any]:
     """Calls a block; where the tower is set to checkpoint and gradients are wanted, its activations are not kept."""
+    compiled: dict[Callable[..., Any], Callable[..., Any]] = getattr(tower, "compiled", {})
     if not (getattr(tower.transformer, "grad_checkpointing", False) and torch.is_grad_enabled()):
-        return lambda function, *arguments: function(*arguments)
-    return partial(checkpoint, use_reentrant=False)
+        return lambda function, *arguments: compiled.get(function, function)(*arguments)
+    return lambda function, *arguments: checkpoint(compiled.get(function, function), *arguments, use_reentrant=False)
 
 
 def causal_features(tower: TextTransformer, ids: Tensor, positions: Tensor | None = None) -> Tensor:

@@ -18,6 +18,7 @@ from clipbias.models.build import build_clip
 from clipbias.models.clip_encoder import ClipEncoder
 from clipbias.models.preprocessing import clip_preprocessing
 from clipbias.models.tokenizer import ClipTokens
+from clipbias.models.towers import causal_features, compile_blocks, prefixed_features
 from clipbias.models.wrapped import WrappedEncoder
 from clipbias.probe.store import space_of
 from clipbias.scenes import render, sample_scene
@@ -112,8 +113,30 @@ def test_compiled_towers_give_the_same_features_and_say_so():
     compiled.compile()
     images = [render(sample_scene("test", i)) for i in range(5)]
     torch.testing.assert_close(compiled.encode_images(images), encoder.encode_images(images), atol=1e-5, rtol=0)
-    assert torch.equal(compiled.encode_texts(["a red circle"]), encoder.encode_texts(["a red circle"]))
+    texts = ["a red circle", "a blue square at the top " * 3]
+    torch.testing.assert_close(compiled.encode_texts(texts), encoder.encode_texts(texts), atol=1e-5, rtol=0)
     assert space_of(compiled, "images") != space_of(encoder, "images")
+
+
+def test_a_compiled_block_serves_every_block_and_length_with_the_same_gradients():
+    # The graphs are those of the real compiler; what runs them is PyTorch, as no compiler may be here.
+    towers = [build_clip(SMALL).text for _ in range(2)]
+    towers[1].load_state_dict(towers[0].state_dict())
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compile_blocks(towers[1], backend="aot_eager")
+    tokens, pads = ClipTokens(77), torch.tensor([0, 9, 30])
+    for words in (3, 14, 40):
+        ids = tokens(["red " * words, "a circle", "blue " * 2])
+        found = []
+        for tower in towers:
+            tower.zero_grad()
+            both = torch.cat([causal_features(tower, ids), prefixed_features(tower, ids, pads)])
+            both.square().mean().backward()
+            found.append((both.detach(), [p.grad.clone() for p in tower.parameters() if p.grad is not None]))
+        torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-4)
+    # Two kinds of block; PyTorch may look at the first call's sizes once more when others come.
+    assert 2 <= torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 4
 
 
 def test_a_model_of_ones_own_is_not_compiled():
