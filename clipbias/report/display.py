@@ -40,10 +40,12 @@ def _told(model: str) -> tuple[str, str]:
 
 def condition_name(condition: str) -> str:
     """A condition of the shipped probes in words; others by their own name."""
-    if numbered := re.fullmatch(r"(pad|fillers|without)-(\d+)", condition):
+    if numbered := re.fullmatch(r"(pad|fillers|without|shift)-(\d+)", condition):
         kind, count = numbered[1], int(numbered[2])
         if kind == "without":
             return f"without sentence {count}"
+        if kind == "shift":
+            return f"{count} pad{'s' if count != 1 else ''}"
         if condition not in _CONDITIONS:
             what = "padding" if kind == "pad" else "filler"
             return f"{count} {what} sentence{'s' if count != 1 else ''}"

@@ -70,14 +70,13 @@ def kept(draw: Draw, one: Drawn, out: Path, looks: Sequence[Look]) -> Drawn:
 
 def _retrieval_figures(rows: pd.DataFrame, data: str, models: list[str], keep: Keep) -> list[Drawn]:
     drawn = []
-    padding = headline(rows, "padding", "t2i")
-    if len(padding):
-        words = (
-            "Text-to-image R@1 against the number of padding sentences before a caption's first two (paper, Figure 2)."
-        )
-        axes = ("padding sentences before the first two", "T2I R@1, %")
-        one = Drawn("figure2-padding", "", padding, "padding", data, words, axes, title="Padding before the caption")
-        drawn.append(keep(partial(padding_figure, padding, models, *axes), one))
+    for stem, kind, title, what in _PADDINGS:
+        padding = headline(rows, kind, "t2i")
+        if len(padding):
+            words = f"Text-to-image R@1 against the number of {what}."
+            axes = (what.partition(" (")[0].replace("a caption's ", "the "), "T2I R@1, %")
+            one = Drawn(stem, "", padding, kind, data, words, axes, title=title)
+            drawn.append(keep(partial(padding_figure, padding, models, *axes), one))
     swap = headline(rows, "swap", "i2t")
     if len(swap):
         words = (
@@ -97,6 +96,14 @@ def _retrieval_figures(rows: pd.DataFrame, data: str, models: list[str], keep: K
         one = Drawn("drops", "", drops, "drops", data, words, ("", label), theirs, title)
         drawn.append(keep(partial(bars_figure, drops, models, "delta", label, theirs), one))
     return drawn
+
+
+_PADDINGS = (
+    ("figure2-padding", "padding", "Padding before the caption",
+     "padding sentences before a caption's first two (paper, Figure 2)"),
+    ("token-padding", "token-padding", "Pads before the caption",
+     "pads before a caption's first two sentences (the form of padding that DeBias-CLIP is trained with)"),
+)  # fmt: skip
 
 
 def _reliance(rows: pd.DataFrame, data: str, models: list[str], scalars: pd.DataFrame, keep: Keep) -> list[Drawn]:

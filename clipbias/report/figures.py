@@ -116,6 +116,16 @@ def curve_figure(
     return figure
 
 
+def _apart(values: pd.Series) -> list[float]:
+    """Of the places on an axis those whose labels do not touch."""
+    every = sorted(values.unique())
+    out = every[:1]
+    for one in every:
+        if one - out[-1] >= 0.06 * (every[-1] - every[0]) and one > out[-1]:
+            out.append(one)
+    return out
+
+
 def padding_figure(table: pd.DataFrame, models: list[str], x: str, y: str, look: Look = PAPER) -> Figure:
     """Recall against padding, and beside it the paired change from the caption without padding (Figure 2).
 
@@ -136,7 +146,7 @@ def padding_figure(table: pd.DataFrame, models: list[str], x: str, y: str, look:
         for axes, label in zip(grid, (y, f"change of {y.partition(',')[0]}, points"), strict=True):
             axes.set_xlabel(for_figure(x))
             axes.set_ylabel(for_figure(label))
-            axes.set_xticks(sorted(table["x"].unique()))
+            axes.set_xticks(_apart(table["x"]))
         grid[0].set_ylim(bottom=0)
         figure.tight_layout(pad=0.3, w_pad=1.5)
         legend(figure, look)

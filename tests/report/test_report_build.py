@@ -16,6 +16,7 @@ from tests_support import HOSTILE, THOROUGH, make_row, make_run, write_models
 
 from clipbias.errors import UserError
 from clipbias.report.build import build_report
+from clipbias.report.figures import padding_figure
 from clipbias.report.load import all_rows
 from clipbias.report.select import headline
 from clipbias.report.style import Look, model_styles
@@ -36,6 +37,27 @@ def test_every_figure_is_written_in_every_format_with_its_numbers(tmp_path, mode
             assert (tmp_path / "out" / f"{figure.stem}.{kind}").read_bytes().startswith(start)
         table = list(csv.DictReader(io.StringIO((tmp_path / "out" / f"{figure.stem}.csv").read_text())))
         assert {line["model"] for line in table} == set(models)
+
+
+def test_pads_are_drawn_against_their_number_as_far_as_a_context_reaches(tmp_path):
+    empty = pd.DataFrame(columns=list(QUERY_COLUMNS))
+    for model, shifts in (("short", (0, 5, 10, 40)), ("long", (0, 5, 10, 40, 80, 160))):
+        rows = [
+            make_row(
+                probe="token-padding", condition=f"shift-{n}", x=float(n), value=0.5 - n / 1000, metric="recall@1",
+                direction="t2i", scope="eligible", **({"delta": -n / 1000} if n else {}),
+            )
+            for n in shifts
+        ]  # fmt: skip
+        write_run(tmp_path / "runs" / model, make_run(model=model, probe="token-padding"), rows, empty)
+    (drawn,) = build_report([tmp_path / "runs"], tmp_path / "out")
+    assert (drawn.stem, drawn.axes[0]) == ("d-token-padding", "pads before the first two sentences")
+    table = drawn.table.groupby("model")["x"].agg(list)
+    assert table["short"] == [0, 5, 10, 40] and table["long"] == [0, 5, 10, 40, 80, 160]
+    assert "Pads before the caption" in (tmp_path / "out" / "index.html").read_text()
+    # A place's label is left out where it would touch the one before it: 5 beside 0, where there are 160.
+    axes = padding_figure(drawn.table, ["short", "long"], *drawn.axes).axes[0]
+    assert list(axes.get_xticks()) == [0, 10, 40, 80, 160]
 
 
 def test_names_from_results_stay_text_everywhere(tmp_path):

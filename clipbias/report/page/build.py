@@ -21,7 +21,17 @@ from clipbias.report.page.render import data_link, render_page
 from clipbias.report.style import PAGE_COLOURS, Drawn
 from clipbias.results.folder import Finished
 
-PROBES = ("drop-first", "first-only", "swap-1-4", "swap", "padding", "attention", "influence", "needle")
+PROBES = (
+    "drop-first",
+    "first-only",
+    "swap-1-4",
+    "swap",
+    "padding",
+    "token-padding",
+    "attention",
+    "influence",
+    "needle",
+)
 """What the page has a place for, in its order."""
 ALONE = Place()
 

@@ -112,7 +112,8 @@ def page_charts(drawn: Sequence[Drawn], lines: Sequence[Line], order: Sequence[s
     ]  # fmt: skip
     places = [(kind, title, probe) for kind, title, probe in PLACES if kind != "needle"]
     conditions_of_needles = sorted(kind for kind in by_kind if kind.startswith("needle")) or ["needle"]
-    places[3:3] = [(kind, _needle_title(kind), "needle") for kind in conditions_of_needles]
+    at = [kind for kind, *_ in PLACES].index("needle")
+    places[at:at] = [(kind, _needle_title(kind), "needle") for kind in conditions_of_needles]
     for number, (kind, title, probe) in enumerate(places):
         mine = by_kind.get(kind, [])
         rows = [row for one in mine for row in _rows(one)]
@@ -137,6 +138,7 @@ def _needle_title(kind: str) -> str:
 
 PLACES = (
     ("padding", "Padding before the caption", "padding"),
+    ("token-padding", "Pads before the caption", "token-padding"),
     ("drops", "First sentence removed or moved", "drop-first swap-1-4"),
     ("swap", "The first two sentences, swapped, and the first alone", "swap"),
     ("needle", "Position sensitivity", "needle"),
