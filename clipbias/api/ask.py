@@ -71,7 +71,7 @@ def probe(
     folder = Path(temporary.name) if temporary else Path(out or "results")
     store = open_store() if cache else None
     sweep = Sweep(wanted, models, [(asked, dataset)], folder, store, batch_size, lenient="all" in names)
-    counts = [cost(dataset, [one for _, one in wanted]).counts()] * len(models)
+    counts = [cost(dataset, [one for _, one in wanted]).counts()] * len(models) if progress else []
     runs = []
     with watched(counts, quiet=not progress) as watch:
         for one in run_sweep(sweep, watch, watch.begin):

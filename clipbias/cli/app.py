@@ -71,10 +71,8 @@ def _without_variables(command: Any, prefix: str = "") -> Any:
     """The command; its help names no variables, and they are named by its options: --out is ``CLIPBIAS_PROBE_OUT``."""
     for parameter in getattr(command, "params", ()):
         parameter.show_envvar = False
-    for key, name in option_keys(command).items() if prefix else ():
-        for parameter in command.params:
-            if parameter.name == name and parameter.param_type_name == "option":
-                parameter.envvar = f"{prefix}_{key}".upper().replace("-", "_")
+        if prefix and parameter.param_type_name == "option" and (key := option_key(parameter)) != "help":
+            parameter.envvar = f"{prefix}_{key}".upper().replace("-", "_")
     for word, inner in getattr(command, "commands", {}).items():
         _without_variables(inner, f"{prefix}_{word}" if prefix else "")
     return command
@@ -112,13 +110,16 @@ def _names_code(value: object) -> bool:
     return any(isinstance(name, str) and ":" in name and not name.startswith(tuple(LIBRARIES)) for name in names)
 
 
+def option_key(parameter: Any) -> str:
+    """What a configuration calls a command's parameter: --model-option is model-option, an argument has its name."""
+    long = [option for option in getattr(parameter, "opts", ()) if option.startswith("--")]
+    return max(long, key=len).removeprefix("--") if long else str(parameter.name)
+
+
 def option_keys(command: Any) -> dict[str, str]:
-    """What a configuration calls a command's parameters -> their internal names: --model-option is model-option."""
-    keys = {}
-    for parameter in getattr(command, "params", ()):
-        long = [option for option in getattr(parameter, "opts", ()) if option.startswith("--")]
-        keys[max(long, key=len).removeprefix("--") if long else parameter.name] = parameter.name
-    return {key: name for key, name in keys.items() if key != "help"}
+    """`option_key` of a command's parameters -> their internal names."""
+    parameters = getattr(command, "params", ())
+    return {option_key(one): str(one.name) for one in parameters if option_key(one) != "help"}
 
 
 def _apply_config(context: typer.Context, path: Path) -> None:

@@ -34,10 +34,20 @@ def say(text: object = "", end: str = "\n", err: bool = False) -> None:
     print(lines, end=end, flush=True, file=sys.stderr if err else sys.stdout)
 
 
-def note(text: str) -> None:
-    """A line beside the results, left out by ``--quiet``."""
+def note(text: str, wrap: bool = False) -> None:
+    """A line beside the results, left out by ``--quiet``; ``wrap``: `wrapped` where stdout is a terminal."""
     if not quiet():
-        say(text)
+        say(wrapped(text, terminal_width()) if wrap else text)
+
+
+def wrapped(text: str, width: int | None) -> str:
+    """Lines of at most ``width`` columns, broken at blanks, all but the first indented; None: the text as it is."""
+    import textwrap
+
+    lines = [text] if width is None else textwrap.wrap(
+        text, max(width, 20), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )  # fmt: skip
+    return "\n".join(lines)
 
 
 def terminal_width() -> int | None:

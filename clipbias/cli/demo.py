@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
         device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     ) -> None:
         """Probe the models that ship, and write the report."""
-        from clipbias.cli.console import quiet
+        from clipbias.cli.console import note, quiet
         from clipbias.probe.asked import data_settings, wanted_probes
         from clipbias.probe.distributed import local_device
         from clipbias.probe.plan import cost
@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
         probes, on = wanted_probes(list(DEMO_PROBES)), data_settings(WORLD)
         models = [Settings(probe="", data="", model=name, device=local_device(device)) for name in DEMO_MODELS]
         sweep = Sweep(probes, [(one, None) for one in models], [on], results)
-        say(f"data: {on[1].protocol}")
+        note(f"data: {on[1].protocol}", wrap=True)
         counts = cost(on[1], [probe for _, probe in probes]).counts()
         rows: dict[str, list[Row]] = {name: [] for name in DEMO_MODELS}
         runs: dict[tuple[str, str], Path] = {}

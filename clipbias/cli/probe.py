@@ -12,8 +12,9 @@ from clipbias.cli import options
 from clipbias.cli.console import AsCsv, AsJson, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from clipbias.probe.plan import Cost
     from clipbias.probe.sweep import Outcome, Sweep
 
 RESERVED = ("name", "weights", "device", "precision", "revision", "trust_remote_code")
@@ -83,28 +84,23 @@ def register(app: typer.Typer) -> None:
         of_data = {"root": root, "split": split, "options": option, "skip_bad": skip_bad, "limit": limit}
         datasets = _with_lines([] if data is None else [data], data_list)
         probes, settings, loaded = _asked(probed, chosen, datasets, of_model, of_data)
-        sweep = Sweep(
-            probes=probes,
-            models=[(one, None) for one in settings],
-            datasets=loaded,
-            out=out,
-            store=open_store() if cache else None,
-            batch_size=batch_size,
-            trust_remote_code=trust_remote_code,
-            lenient="all" in probed,
-            go_on=go_on,
-        )
+        asked, store = [(one, None) for one in settings], open_store() if cache else None
+        sweep = Sweep(probes, asked, loaded, out, store, batch_size, trust_remote_code, "all" in probed, go_on)
         _do(sweep, output, dry_run, guessed=data is None and data_list is None)
 
 
 def _do(sweep: Sweep, output: Output, dry_run: bool, guessed: bool) -> None:
     """Say what will be run, and run it unless only that was asked."""
+    from clipbias.cli.console import quiet
+    from clipbias.probe.plan import cost
+
+    costs = [] if quiet() else [cost(dataset, [p for _, p in sweep.probes]) for _, dataset in sweep.datasets]
     if not output.machine:
-        _announce(sweep, guessed=guessed)
+        _announce(sweep, costs, guessed)
     elif dry_run:
         _plan(sweep, output)
     if not dry_run:
-        _run(sweep, output)
+        _run(sweep, costs, output)
 
 
 def _with_lines(given: list[str] | None, path: Path | None) -> list[str]:
@@ -198,19 +194,18 @@ def _asked(
     return probes, settings, [data_settings(name, **rest) for name in data or [default_dataset_name()]]
 
 
-def _announce(sweep: Sweep, guessed: bool) -> None:
-    """What will be run, and what it costs."""
+def _announce(sweep: Sweep, costs: Sequence[Cost], guessed: bool) -> None:
+    """What will be run, and what it costs; ``costs``: of each data set, none where nobody is told."""
     from clipbias.cli.console import note
     from clipbias.data.loading import not_comparable
-    from clipbias.probe.plan import cost
 
-    for _, dataset in sweep.datasets:
-        note(f"data: {dataset.protocol}" + ("  (no --data given)" if guessed else ""))
+    for (_, dataset), cost in zip(sweep.datasets, costs, strict=False):
+        note(f"data: {dataset.protocol}" + (" (no --data given)" if guessed else ""), wrap=True)
         if others := not_comparable(dataset.name):
-            note(f"not comparable with numbers on {', '.join(others)}")
-        note(f"cost: {cost(dataset, [p for _, p in sweep.probes])}")
+            note(f"not comparable with numbers on {', '.join(others)}", wrap=True)
+        note(f"cost: {cost}", wrap=True)
     names = ", ".join(one.model for one, _ in sweep.models)
-    note(f"run: {len(sweep.probes)} probe(s) on {names}")
+    note(f"run: {len(sweep.probes)} probe(s) on {names}", wrap=True)
 
 
 def _plan(sweep: Sweep, output: Output) -> None:
@@ -226,7 +221,7 @@ def _plan(sweep: Sweep, output: Output) -> None:
     printed(records, output.as_json, output.as_csv)
 
 
-def _run(sweep: Sweep, output: Output) -> None:
+def _run(sweep: Sweep, costs: Sequence[Cost], output: Output) -> None:
     """Run, telling each outcome when it is there; then where results are and what comes next.
 
     Raises:
@@ -234,19 +229,16 @@ def _run(sweep: Sweep, output: Output) -> None:
     """
     from clipbias.cli.console import helps, note, printed, quiet
     from clipbias.errors import CheckFailed
-    from clipbias.probe.plan import cost
     from clipbias.probe.sweep import run_sweep
     from clipbias.progress import watched
 
-    counts = [cost(dataset, [p for _, p in sweep.probes]).counts() for _, dataset in sweep.datasets]
     records: list[dict[str, object]] = []
     failed = []
-    with watched(counts * len(sweep.models), quiet=quiet()) as watch:
+    with watched([one.counts() for one in costs] * len(sweep.models), quiet=quiet()) as watch:
         for one in run_sweep(sweep, watch, watch.begin):
             if one.problem:
                 failed += [one] if one.failed else []
-                what = " ".join(part for part in (one.model, one.data, one.probe) if part)
-                verb = f"failed {what}" if one.failed else f"skipped {one.probe}"
+                verb = f"failed {_name(one)}" if one.failed else f"skipped {one.probe}"
                 say(f"{verb}: {one.problem}", err=True)
             elif output.machine:
                 records += _records(one)

@@ -36,18 +36,23 @@ def split_revision(repository: str) -> tuple[str, str | None]:
 
 
 def out_of_reach(patience: float = _PATIENCE) -> str:
-    """Why the hub cannot be reached, in words; "" where it, or the proxy before it, takes a connection.
+    """Why the hub cannot be reached, in words; "" where it can. ``patience``: as `unreachable` takes it."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return "HF_HUB_OFFLINE is set"
+    return unreachable(os.environ.get("HF_ENDPOINT") or "https://huggingface.co", patience)
+
+
+def unreachable(address: str, patience: float = _PATIENCE) -> str:
+    """Why an address cannot be reached, in words; "" where its host, or the proxy before it, takes a connection.
 
     Args:
+        address: with its scheme.
         patience: seconds; a name server that does not answer is not waited for longer.
     """
     import socket
     from threading import Thread
 
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return "HF_HUB_OFFLINE is set"
-    endpoint = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
-    proxies = getproxies()
+    endpoint, proxies = urlsplit(address), getproxies()
     proxy = proxies.get(endpoint.scheme) or proxies.get("all")
     # A proxy may be written without its scheme.
     target = urlsplit(proxy if proxy is None or "://" in proxy else f"http://{proxy}") if proxy else endpoint

@@ -61,10 +61,9 @@ def require_model(name: str, weights: str = "", revision: str = "", available: b
         if not Path(source).is_dir():
             require_repository(split_revision(source)[0])
     elif name.startswith("openclip:"):
-        from clipbias.models.libraries.openclip_names import weights_repository
+        from clipbias.models.libraries.openclip_names import require_open_clip
 
-        if repository := weights_repository(name.partition(":")[2]):
-            require_repository(repository)
+        require_open_clip(name.partition(":")[2])
 
 
 _STEP = re.compile(r".+-step-(\d+)(\.pt)?")

@@ -16,7 +16,7 @@ from clipbias.files import write_text
 from clipbias.formats import read_json
 from clipbias.models.entry import PACKAGED, ModelEntry
 from clipbias.models.hub import cached_file, hub_file, out_of_reach, require_repository
-from clipbias.models.libraries.openclip_names import weights_repository
+from clipbias.models.libraries.openclip_names import require_open_clip
 
 log = logging.getLogger(__name__)
 WEIGHTS_VARIABLE = "CLIPBIAS_WEIGHTS"
@@ -63,8 +63,8 @@ def require_weights(name: str, entry: ModelEntry) -> None:
     """
     if entry.family == "openclip":
         source = library_source(entry)
-        if not Path(source).is_dir() and (repository := weights_repository(source)):
-            require_repository(repository)
+        if not Path(source).is_dir():
+            require_open_clip(source)
     elif entry.source.startswith("hf:"):
         if not Path(library_source(entry)).is_dir():
             require_repository(entry.hub)

@@ -28,11 +28,13 @@ class Texts(NamedTuple):
 
 class _Kind(NamedTuple):
     """``texts``: settings, sentences of a caption -> texts; ``limit``: the setting that limits captions, its default;
-    ``own``: whether texts go through the model in the probe's own way, past the session."""
+    ``own``: whether texts go through the model in the probe's own way, past the session; ``images``: whether it needs
+    images."""
 
     texts: Callable[[dict[str, Any], int], int]
     limit: tuple[str, int] | None = None
     own: bool = False
+    images: bool = True
 
 
 def _shapley(known: dict[str, Any], sentences: int) -> int:
@@ -46,7 +48,7 @@ def _shift(known: dict[str, Any], sentences: int) -> int:
 
 
 _KINDS: dict[str, _Kind] = {
-    "attention": _Kind(lambda known, n: 1, ("captions", 1000), own=True),
+    "attention": _Kind(lambda known, n: 1, ("captions", 1000), own=True, images=False),
     "influence": _Kind(lambda known, n: 249, ("captions", 100), own=True),  # one a token that the context holds
     "needle": _Kind(
         lambda known, n: 2 * known.get("places", 8) * len(known.get("fillers", [0])), ("scenes", 300), own=True
@@ -59,7 +61,7 @@ _KINDS: dict[str, _Kind] = {
     "reliance": _Kind(lambda known, n: n + 2 if n > 1 else 1),
     "shapley": _Kind(_shapley, ("captions", 100)),
     "shift": _Kind(_shift),
-    "text": _Kind(lambda known, n: 7 + min(n, 12) if n > 2 else 0, ("captions", 1000)),
+    "text": _Kind(lambda known, n: 7 + min(n, 12) if n > 2 else 0, ("captions", 1000), images=False),
 }
 
 
@@ -96,6 +98,12 @@ def passes_on_its_own(probe: Probe) -> bool:
     """Whether the probe's texts go past the session, and are not among those that it encodes."""
     kind = _KINDS.get(probe.kind)
     return not probe.conditions and (kind is None or kind.own)
+
+
+def needs_images(probe: Probe) -> bool:
+    """Whether the probe asks for features of images."""
+    kind = _KINDS.get(probe.kind)
+    return kind is None or kind.images
 
 
 def stated(probes: Iterable[Probe], sentences: int = SENTENCES) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.sentences import dataset_sentences, split_sentences
-from clipbias.probe.costs import applied, drawn, kind_texts, passes_on_its_own
+from clipbias.probe.costs import applied, drawn, kind_texts, needs_images, passes_on_its_own
 from clipbias.probe.spec import Probe
 
 
@@ -33,7 +33,7 @@ class Cost:
 
     def __str__(self) -> str:
         more = f", and what {', '.join(self.apart)} pass on their own" if self.apart else ""
-        return f"at most {self.images:,} images and {self.texts:,} distinct texts to encode per model{more}"
+        return f"at most {self.images:,} images and {self.texts:,} distinct texts per model{more}"
 
 
 def cost(dataset: RetrievalDataset, probes: Sequence[Probe]) -> Cost:
@@ -47,7 +47,8 @@ def cost(dataset: RetrievalDataset, probes: Sequence[Probe]) -> Cost:
     for text in (dataset.short_captions or ()) if short else ():
         texts |= applied(short, text, tuple(split_sentences(text)) or (text,))
     asked = sum(_asked(probe, sentences) for probe in probes if not probe.conditions and not passes_on_its_own(probe))
-    return Cost(len(dataset.image_names), len(texts) + asked, tuple(p.name for p in probes if passes_on_its_own(p)))
+    images = len(dataset.image_names) if any(map(needs_images, probes)) else 0
+    return Cost(images, len(texts) + asked, tuple(p.name for p in probes if passes_on_its_own(p)))
 
 
 def _asked(probe: Probe, sentences: Sequence[tuple[str, ...]]) -> int:

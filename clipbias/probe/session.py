@@ -18,8 +18,8 @@ from clipbias.models.encoder import Encoder
 from clipbias.probe.distributed import counter
 from clipbias.probe.ranking import Ranking, leaders, rank_both
 from clipbias.probe.store import EmbeddingStore, space_of
+from clipbias.progress import CACHED, Progress
 
-Progress = Callable[[str, int, int], None]
 _IMAGE_BATCH = 256
 _TEXT_CHUNK = 4096  # enough that batches of like length stay full
 _IMAGE_CHUNK = 2048  # images in one shard of the store: what is lost when a run is killed
@@ -86,6 +86,7 @@ class Session:
 
     def _stored_images(self, store: EmbeddingStore, space: str, keys: Sequence[bytes | None]) -> Tensor:
         missing = store.missing(space, keys)
+        self._told_cached("images", len(keys) - len(missing), len(keys))
         if missing and hasattr(self.dataset.load_image, "check"):
             require_readable(self.dataset, self.progress, missing)
         known = [key for key in keys if key is not None]
@@ -168,7 +169,13 @@ class Session:
         if self.store is None or not space:
             return self._watched_texts(texts, encode)
         keys = [content_key(form.encode(), text.encode("utf-8", "surrogatepass")) for text in texts]
+        self._told_cached("texts", len(keys) - len(self.store.missing(space, keys)), len(keys))
         return self.store.features(space, keys, lambda rows: self._watched_texts([texts[r] for r in rows], encode))
+
+    def _told_cached(self, kind: str, cached: int, total: int) -> None:
+        """Say what need not be encoded, so that it is not waited for."""
+        if cached:
+            self.progress(f"{CACHED}{kind}", cached, total)
 
     def _watched_texts(self, texts: list[str], encode: Callable[[list[str]], Tensor]) -> Tensor:
         """Features of texts, part by part, so that progress is seen."""

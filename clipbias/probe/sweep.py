@@ -13,9 +13,10 @@ from clipbias.models.encoder import Encoder
 from clipbias.probe.asked import open_encoder
 from clipbias.probe.distributed import process_group, serve, shared
 from clipbias.probe.run import is_done, run_probe
-from clipbias.probe.session import Progress, Session
+from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
 from clipbias.probe.store import EmbeddingStore
+from clipbias.progress import Progress
 from clipbias.results.settings import Settings
 
 

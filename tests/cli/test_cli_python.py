@@ -119,6 +119,7 @@ def test_progress_in_a_notebook_is_one_line_that_is_replaced(monkeypatch):
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     monkeypatch.setattr("IPython.display.display", handle)
     monkeypatch.setattr("clipbias.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("clipbias.progress.STEADY", 0.0)
     with watched([{"texts": 100}, {"texts": 100}]) as watch:
         watch.begin(0, "m on d")
         watch("texts", 10, 100)

@@ -7,12 +7,13 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from clipbias.errors import UserError
 from clipbias.models.hub import cached_file, hub_file, hub_folder, out_of_reach, require_repository
-from clipbias.models.libraries.openclip_names import weights_repository
+from clipbias.models.libraries.openclip_names import weights_address, weights_repository
 from clipbias.models.suggest import require_model
 
 
@@ -124,3 +125,43 @@ def test_missing_weights_of_open_clip_are_said_before_it_is_imported(alone):
     with pytest.raises(UserError, match=r"timm/ViT-B-16-SigLIP is not available: no connection to 127.0.0.1"):
         require_model("siglip-b16")
     assert time.monotonic() - began < 3
+
+
+TABLE = """
+_M = dict(
+    there=_pcfg(url="https://weights.example/of/m-there.pt"),
+    both=_pcfg(hf_hub="owner/name/", url="https://weights.example/of/m-both.pt"),
+)
+_PRETRAINED = {"M": _M}
+"""
+
+
+def test_weights_at_an_address_are_said_to_be_out_of_reach_before_open_clip_is_imported(alone, monkeypatch, tmp_path):
+    """Some versions of open_clip have weights that are not on the hub; here behind a proxy that nobody runs."""
+    from clipbias.models.libraries.openclip import _of_tag
+
+    (tmp_path / "pretrained.py").write_text(TABLE)
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr("clipbias.models.libraries.openclip_names.find_spec", lambda name: spec)
+    assert (weights_address("M/there"), weights_address("M/both")) == ("https://weights.example/of/m-there.pt", "")
+    assert (weights_repository("M/there"), weights_repository("M/both")) == ("", "owner/name")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", os.environ["HF_ENDPOINT"])
+    wanted = "m-there.pt is not available: no connection to 127.0.0.1, and open_clip has not downloaded it before"
+    began = time.monotonic()
+    with pytest.raises(UserError, match=f"^{wanted}$"):
+        require_model("openclip:M/there")
+    assert time.monotonic() - began < 3
+    known = {"url": weights_address("M/there")}
+    monkeypatch.setattr("open_clip.pretrained.get_pretrained_cfg", lambda model, tag: known)
+    with pytest.raises(UserError, match=f"^{wanted}$"):
+        _of_tag("M", "there")
+    (tmp_path / ".cache/clip").mkdir(parents=True)
+    (tmp_path / ".cache/clip/m-there.pt").write_bytes(b"weights")
+    require_model("openclip:M/there")
+    assert _of_tag("M", "there") == tmp_path / ".cache/clip/m-there.pt"
+
+
+def test_open_clip_without_a_tag_is_refused_before_it_is_imported():
+    with pytest.raises(UserError, match="openclip:ViT-B-32 names no weights; write openclip:ViT-B-32/TAG"):
+        require_model("openclip:ViT-B-32")

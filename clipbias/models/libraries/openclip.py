@@ -22,6 +22,7 @@ from clipbias.models.clip_encoder import ClipEncoder
 from clipbias.models.hub import hub_file, quiet, split_revision
 from clipbias.models.libraries.folder import checked
 from clipbias.models.libraries.openclip_config import CONFIG, Folder, Model, Preprocess, arguments, read_folder_config
+from clipbias.models.libraries.openclip_names import no_tag, require_address
 from clipbias.models.libraries.openclip_text import open_clip_tokens, text_encoder
 from clipbias.models.preprocessing import Preprocessing
 
@@ -104,18 +105,19 @@ def _of_tag(model: str, tag: str) -> Path:
     from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
     if not tag:
-        raise UserError(f"openclip:{model} names no weights; write openclip:{model}/TAG, or pass --weights FILE")
+        raise no_tag(model)
     known = get_pretrained_cfg(model, tag)
     repository, _, file = str(known.get("hf_hub", "")).rpartition("/")
     if repository:
         return hub_file(repository, file) if file else _on_hub(repository, None)
+    require_address(str(known.get("url", "")))
     try:
         with quiet():
             return Path(download_pretrained(known))
     except Exception as error:
         # Whatever the network answers with, the user needs one line.
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"weights {tag} of {model} are not available: {type(error).__name__}: {reason}") from error
+        reason = " ".join(str(getattr(error, "reason", error)).split())[:160]
+        raise UserError(f"weights {tag} of {model} are not available: {reason}") from error
 
 
 def _on_hub(repository: str, revision: str | None) -> Path:
