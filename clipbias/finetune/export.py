@@ -22,11 +22,20 @@ from clipbias.models.build import HEAD_WIDTH, VOCABULARY, ClipShape
 from clipbias.models.checkpoint import read_tensors, write_tensors
 from clipbias.models.clip_encoder import ClipEncoder, reads_clip_tokens
 from clipbias.models.encoder import Encoder
-from clipbias.models.layouts import TOKENS, State, compact_tokens, custom_to_openai, shape_of, to_longclip_layout
+from clipbias.models.layouts import (
+    TOKENS,
+    State,
+    compact_tokens,
+    custom_to_openai,
+    openai_scalars,
+    shape_of,
+    to_longclip_layout,
+)
 from clipbias.models.libraries.openclip_config import CONFIG
 from clipbias.models.libraries.tokens import HubTokens
 from clipbias.models.libraries.transformers_clip import HubClip, HubVisual, write_hub_folder
 from clipbias.models.preprocessing import CLIP_MEAN, CLIP_STD
+from clipbias.models.towers import has_quick_gelu
 from clipbias.names import for_markdown, for_terminal
 from clipbias.provenance import source_state, versions
 
@@ -38,10 +47,11 @@ LONGCLIP_KEEP = 20
 
 
 def export_state(model: TrainModel) -> State:
-    """The model as a state dict: Long-CLIP's layout with two position tables, else OpenAI's with one."""
+    """A model with QuickGELU as a state dict: Long-CLIP's layout with two position tables, else OpenAI's with one."""
     clip = model.clip
     if model.keep is None:
-        return custom_to_openai(clip.state_dict())
+        state = clip.state_dict()
+        return custom_to_openai(state) | openai_scalars(shape_of(state))
     if model.keep == LONGCLIP_KEEP:
         return to_longclip_layout(clip, clip.text.positional_embedding, model.positional_embedding_res)
     # Readers of this layout take the first 20 rows of the one table and the rest of the other, whatever was kept here.
@@ -76,7 +86,7 @@ def write_layout(encoder: Encoder, layout: str, out: Path) -> Path:
             return write_openclip(encoder.module, out, encoder)
     if not reads_clip_tokens(encoder):
         raise UserError(f"{encoder.name} has no CLIP tokenizer, as readers of {layout} have; export it as openclip")
-    if not quick_gelu(encoder.module):
+    if not has_quick_gelu(encoder.module.text):
         raise UserError(f"{encoder.name} has GELU and readers of {layout} build QuickGELU; export it as openclip")
     if (layout == "safetensors") != (out.suffix == ".safetensors"):
         raise UserError(
@@ -91,11 +101,6 @@ def write_layout(encoder: Encoder, layout: str, out: Path) -> Path:
     return out
 
 
-def quick_gelu(module: CustomTextCLIP) -> bool:
-    """Whether a model has QuickGELU, as OpenAI's and those made from them; OpenCLIP's own have GELU."""
-    return type(module.text.transformer.resblocks[0].mlp.gelu).__name__ == "QuickGELU"
-
-
 def write_openclip(module: CustomTextCLIP, folder: Path, source: ClipEncoder | None = None) -> Path:
     """Write a model as a folder for ``open_clip.create_model_and_transforms("local-dir:FOLDER")``.
 
@@ -108,7 +113,7 @@ def write_openclip(module: CustomTextCLIP, folder: Path, source: ClipEncoder | N
     state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
     write_tensors(folder / "open_clip_model.safetensors", state)
     if source is None or source.config is None:
-        config = _openclip_config(shape_of(state), quick_gelu(module))
+        config = _openclip_config(shape_of(state), has_quick_gelu(module.text))
     else:
         config = copy.deepcopy(dict(source.config))
         length = getattr(module.text, "context_length", source.context_length)
@@ -175,8 +180,8 @@ def export_run(
 ) -> Path:
     """Export a finished run with its card.
 
-    What open_clip built goes to the open_clip folder ``folder/model``, what came from transformers to a folder of its
-    form, any other to ``folder/model.pt``.
+    What open_clip built, or has GELU, goes to the open_clip folder ``folder/model``, what came from transformers to a
+    folder of its form, any other to ``folder/model.pt``.
 
     Args:
         model: the trained model.
@@ -219,7 +224,8 @@ def export_step(
 
 def _written(model: TrainModel, folder: Path, name: str, card: str, base: ClipEncoder | None) -> Path:
     """The model as the folder ``name`` or the file ``name.pt``, whichever its base's readers take, with its card."""
-    if base is not None and (base.config is not None or isinstance(base, HubClip)):
+    bare = base is None or (base.config is None and not isinstance(base, HubClip) and has_quick_gelu(model.clip.text))
+    if base is not None and not bare:
         # Readers of the other layouts would build OpenAI's ViT with QuickGELU and a causal text tower.
         with torch.no_grad():
             model.clip.text.positional_embedding.copy_(model.positions())

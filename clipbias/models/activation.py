@@ -1,4 +1,4 @@
-"""The activation of checkpoints in OpenAI's layout, which no file states."""
+"""The activation of checkpoints in OpenAI's layout, of which bare files say nothing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from clipbias.errors import UserError
+from clipbias.models.layouts import SCALARS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SCALARS = {"input_resolution", "context_length", "vocab_size"}
 _WIDTHS = (768, 1024)  # of OpenAI's vision towers with heads of 64; OpenCLIP's wider ones have other heads
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,8 @@ def openai_activation(state: Mapping[str, Tensor], activation: str = "auto") -> 
     """The activation to build, with a word on what is known of it.
 
     OpenCLIP's own checkpoints have OpenAI's names and mostly another activation. "auto": QuickGELU where the file holds
-    the scalars that OpenAI's archives hold; else QuickGELU too, and the result says that it is assumed.
+    the scalars of OpenAI's archives (`SCALARS`), as those do that clipbias writes; else QuickGELU too, and the result
+    says that it is assumed.
 
     Raises:
         UserError: another activation, or a tower that OpenAI never published.
@@ -35,7 +36,7 @@ def openai_activation(state: Mapping[str, Tensor], activation: str = "auto") -> 
         )
     if activation != "auto":
         return activation
-    if set(state) >= _SCALARS:
+    if set(state) >= set(SCALARS):
         return "quickgelu"
     log.warning(
         "this file does not state its activation; QuickGELU (OpenAI's) is assumed. For OpenCLIP's checkpoints "

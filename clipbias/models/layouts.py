@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 State = dict[str, Tensor]
 TOKENS, TOKEN_ROWS = "token_embedding.weight", "token_embedding.rows"
 _TEXT_PARTS = ("transformer.", "token_embedding.", "positional_embedding", "ln_final.", "text_projection")
-_EXTRA_SCALARS = ("input_resolution", "context_length", "vocab_size")
+SCALARS = ("input_resolution", "context_length", "vocab_size")
+"""What OpenAI's archives hold beside weights. OpenAI's loader, and open_clip's of such files, leave them out and build
+QuickGELU: a file with them says so."""
 
 
 def openai_to_custom(state: Mapping[str, Tensor]) -> State:
@@ -27,7 +29,7 @@ def openai_to_custom(state: Mapping[str, Tensor]) -> State:
     """
     out: State = {}
     for key, value in state.items():
-        if key not in (*_EXTRA_SCALARS, TOKEN_ROWS):
+        if key not in (*SCALARS, TOKEN_ROWS):
             out[f"text.{key}" if key.startswith(_TEXT_PARTS) else key] = value
     if TOKEN_ROWS in state:
         rows, stored = state[TOKEN_ROWS], state[TOKENS]
@@ -42,6 +44,12 @@ def openai_to_custom(state: Mapping[str, Tensor]) -> State:
 def custom_to_openai(state: Mapping[str, Tensor]) -> State:
     """The reverse of `openai_to_custom`, with a full token table."""
     return {key.removeprefix("text."): value for key, value in state.items()}
+
+
+def openai_scalars(shape: ClipShape) -> State:
+    """The `SCALARS` of a model with QuickGELU."""
+    values = (shape.image_size, shape.context_length, VOCABULARY)
+    return {name: torch.tensor(value) for name, value in zip(SCALARS, values, strict=True)}
 
 
 def to_longclip_layout(module: CustomTextCLIP, positions: Tensor, positions_res: Tensor) -> State:

@@ -43,6 +43,11 @@ def has_plain_blocks(tower: TextTransformer) -> bool:
     )
 
 
+def has_quick_gelu(tower: TextTransformer) -> bool:
+    """Whether a tower of CLIP's blocks has QuickGELU, as OpenAI's; OpenCLIP's own have GELU."""
+    return type(tower.transformer.resblocks[0].mlp.gelu).__name__ == "QuickGELU"
+
+
 def eot_positions(ids: Tensor) -> Tensor:
     """Position [B] of the one EOT of each row of ``ids`` [B, L].
 

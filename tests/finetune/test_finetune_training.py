@@ -23,9 +23,12 @@ from clipbias.errors import UserError
 from clipbias.finetune.batches import batch_indices
 from clipbias.finetune.export import LAYOUTS, export, export_run, model_card, write_layout, write_small
 from clipbias.finetune.loop import learning_rate, step_losses
+from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipes import DEBIAS, LONGCLIP
 from clipbias.finetune.runs import finetune
 from clipbias.finetune.train import total_steps, train
+from clipbias.models.nano import nano_clip
+from clipbias.models.tokenizer import ClipTokens
 
 QUICK = {"batch_size": 8, "steps": 6, "lr": 1e-3, "warmup": 2, "pca_dim": 4}
 
@@ -249,6 +252,43 @@ def test_other_kept_positions_are_exported_as_they_are_used(tmp_path):
     with torch.no_grad():
         want = model.encode_text(encoder.tokenize(texts))
     torch.testing.assert_close(encoder.encode_texts(texts), want, atol=1e-6, rtol=0)
+
+
+def test_an_export_in_openais_layout_says_its_activation_and_other_readers_take_it(tmp_path, caplog):
+    """It holds what OpenAI's archives hold beside weights; without that, as of others' files, it is assumed."""
+    from open_clip.model import build_model_from_openai_state_dict
+
+    module = nano_clip()
+    export(TrainModel(module, None, ClipTokens(77)), tmp_path / "model.pt", "card")
+    write_small(tmp_path / "model.pt", tmp_path / "small.pt")
+    state = torch.load(tmp_path / "model.pt", weights_only=True)
+    bare = {key: value for key, value in state.items() if key not in ("input_resolution", "context_length")}
+    torch.save(bare, tmp_path / "bare.pt")
+    found = {}
+    for name in ("model", "small", "bare"):
+        caplog.clear()
+        with caplog.at_level("INFO", "clipbias"):
+            found[name] = clipbias.load_model(str(tmp_path / f"{name}.pt"), device="cpu")
+        assert ("does not state its activation" in caplog.text) == (name == "bare")
+        assert found[name].options["activation"] == ("quickgelu, assumed" if name == "bare" else "quickgelu")
+        assert found[name].family == "openai"
+    texts = ["A large red circle. " * n for n in (1, 3)]
+    own = found["model"].encode_texts(texts)
+    torch.testing.assert_close(found["bare"].encode_texts(texts), own, atol=0, rtol=0)
+    theirs = build_model_from_openai_state_dict(dict(state)).float()  # its weights went through fp16
+    with torch.no_grad():
+        told = theirs.encode_text(found["model"].tokenize(texts), normalize=True)
+    torch.testing.assert_close(told, own, atol=3e-3, rtol=0)
+
+
+def test_a_model_with_gelu_in_openais_layout_is_exported_as_a_folder_that_says_so(tmp_path):
+    base = clipbias.load_model("nano-clip", device="cpu", activation="gelu")
+    model, recipe = TrainModel(base.module, None, base.tokens), DEBIAS.override(**QUICK)
+    (tmp_path / "metrics.jsonl").write_text("")
+    again = clipbias.load_model(str(export_run(model, recipe, tmp_path, "command", "d", base)), device="cpu")
+    assert (again.family, again.options["activation"]) == ("openclip", "gelu")
+    texts = ["A large red circle."]
+    torch.testing.assert_close(again.encode_texts(texts), base.encode_texts(texts), atol=1e-6, rtol=0)
 
 
 def test_an_openclip_model_with_gelu_is_trained_and_exported_as_what_it_is(tmp_path):

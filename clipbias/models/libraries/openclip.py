@@ -20,6 +20,7 @@ from clipbias.errors import UserError
 from clipbias.models.checkpoint import read_tensors, state_fingerprint
 from clipbias.models.clip_encoder import ClipEncoder
 from clipbias.models.hub import hub_file, quiet, split_revision
+from clipbias.models.layouts import SCALARS
 from clipbias.models.libraries.folder import checked
 from clipbias.models.libraries.openclip_config import CONFIG, Folder, Model, Preprocess, arguments, read_folder_config
 from clipbias.models.libraries.openclip_names import no_tag, require_address
@@ -255,7 +256,7 @@ def _fitted(path: Path, module: CustomTextCLIP, name: str) -> dict[str, Tensor]:
     state: dict[str, Any] = convert_state_dict(module, read_tensors(path))
     if "positional_embedding" in state:
         state = convert_to_custom_text_state_dict(state)
-    for scalar in ("input_resolution", "context_length", "vocab_size"):
+    for scalar in SCALARS:
         state.pop(scalar, None)
     own = module.state_dict()
     for scale in ("logit_scale", "logit_bias"):

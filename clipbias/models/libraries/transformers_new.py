@@ -9,7 +9,7 @@ from clipbias.models.build import HEAD_WIDTH
 from clipbias.models.clip_encoder import ClipEncoder, reads_clip_tokens
 from clipbias.models.layouts import shape_of
 from clipbias.models.tokenizer import clip_vocabulary
-from clipbias.models.towers import EOT, SOT
+from clipbias.models.towers import EOT, SOT, has_quick_gelu
 
 if TYPE_CHECKING:
     from open_clip.model import CustomTextCLIP
@@ -27,8 +27,7 @@ def clip_parts(module: CustomTextCLIP, source: ClipEncoder) -> tuple[dict[str, A
     if not reads_clip_tokens(source):
         raise UserError(f"{source.name} has no CLIP tokenizer, as transformers' CLIPModel has; export it as openclip")
     shape, blocks = shape_of(module.state_dict()), module.text.transformer.resblocks
-    quick = type(blocks[0].mlp.gelu).__name__ == "QuickGELU"
-    act = {"hidden_act": "quick_gelu" if quick else "gelu"}
+    act = {"hidden_act": "quick_gelu" if has_quick_gelu(module.text) else "gelu"}
     text = {
         "hidden_size": shape.text_width, "intermediate_size": blocks[0].mlp.c_fc.out_features,
         "num_hidden_layers": shape.text_layers, "num_attention_heads": blocks[0].attn.num_heads,
