@@ -176,6 +176,7 @@ def report(
     titles: bool = True,
     dark: bool = False,
     site: bool = False,
+    formats: Sequence[str] = ("png", "svg", "pdf"),
 ) -> Path:
     """Write figures, leaderboard and page, as `clipbias report`; the page's path.
 
@@ -189,16 +190,18 @@ def report(
         titles: above the static figures.
         dark: each static figure also on a dark ground.
         site: a front page, a page per model and per data set, figures in a folder of their own.
+        formats: kinds of files of the static figures; SVG is always written.
 
     Raises:
-        UserError: no results, damaged ones, a folder that cannot be written, or an unknown style or width.
+        UserError: no results, damaged ones, a folder that cannot be written, or an unknown style, width or format.
     """
     from clipbias.report.build import build_report
     from clipbias.report.style import Look
 
     with TemporaryDirectory(prefix="clipbias-") as folder:
         found = results.save(folder) if isinstance(results, Results) else Path(results)
-        build_report([found], Path(out), order, examples, Look(style, width, titles), dark, site)
+        look = Look(style, width, titles, formats=tuple(formats))
+        build_report([found], Path(out), order, examples, look, dark, site)
     return Path(out) / "index.html"
 
 

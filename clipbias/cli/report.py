@@ -27,19 +27,23 @@ def register(app: typer.Typer) -> None:
             typer.Option(help="Write a site into this folder: a front page, a page per model and per data set."),
         ] = None,
         dark: Annotated[bool, typer.Option("--dark", help="Each static figure also on a dark ground.")] = False,
+        formats: Annotated[
+            list[str] | None,
+            typer.Option("--format", help="Only these kinds of figures and SVG: png, svg, pdf; repeatable."),
+        ] = None,
         as_json: AsJson = False,
         as_csv: AsCsv = False,
     ) -> None:
         """Write figures, leaderboard and index.html from all results."""
         from clipbias.cli.console import note, printed
         from clipbias.report.build import build_report
-        from clipbias.report.style import Look
+        from clipbias.report.style import FORMATS, Look
 
-        look = Look(style, width, titles)
+        look = Look(style, width, titles, formats=tuple(formats or FORMATS))
         out = out if site is None else site
         drawn = build_report(results or [Path("results")], out, order or [], examples, look, dark, site is not None)
         figures = out if site is None else out / "figures"
-        kinds: dict[Path, tuple[str, ...]] = {figures / figure.stem: ("png", "svg", "pdf", "csv") for figure in drawn}
+        kinds: dict[Path, tuple[str, ...]] = {figures / figure.stem: (*look.kinds, "csv") for figure in drawn}
         kinds |= {figures / "cards": ("md", "csv"), figures / "leaderboard": ("md", "csv", "tex")}
         kinds |= {out / "index": ("html",)}
         records = [

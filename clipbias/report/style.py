@@ -23,6 +23,8 @@ PAGE_COLOURS = (*_COLOURS[:-1], "#8b8b8b")
 """As the figures', with a grey that shows on light and on dark instead of black."""
 _MARKERS = "osD^vPX"
 _DASHES = ("-", "--", ":", "-.")
+FORMATS = ("png", "svg", "pdf")
+"""Kinds of files that a figure is written as."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +36,25 @@ class Look:
         width: "column" or "page" for figures of one panel; small multiples are as wide as a page.
         titles: a title, and a line with data set, n and what the bands are, above each figure.
         dark: light ink on a dark ground.
+        formats: kinds of files, of `FORMATS`; SVG is always written, as the page shows it.
     """
 
     style: str = "paper"
     width: str = "column"
     titles: bool = True
     dark: bool = False
+    formats: tuple[str, ...] = FORMATS
 
     def __post_init__(self) -> None:
-        for name, value, known in (("style", self.style, ("paper", "talk")), ("width", self.width, ("column", "page"))):
+        asked = [("style", self.style, ("paper", "talk")), ("width", self.width, ("column", "page"))]
+        for name, value, known in asked + [("format", kind, FORMATS) for kind in self.formats]:
             if value not in known:
                 raise UserError(f"{name} {value!r}: choose {' or '.join(known)}")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Endings of the files that a figure is written as."""
+        return tuple(kind for kind in FORMATS if kind in (*self.formats, "svg"))
 
     @property
     def size(self) -> int:
@@ -210,16 +220,16 @@ def titled(figure: Figure, look: Look, title: str, told: str) -> None:
 
 
 def save_figure(figure: Figure, stem: Path, look: Look = PAPER) -> list[Path]:
-    """Write PNG, SVG and PDF beside each other, without dates, and close the figure."""
+    """Write the look's kinds of files beside each other, without dates, and close the figure."""
     import matplotlib.pyplot as plt
 
     metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None, "ModDate": None}}
     written = []
-    for kind, facts in metadata.items():
+    for kind in look.kinds:
         target = stem.with_name(f"{stem.name}.{kind}")
         # savefig reads settings too: the type of the fonts, the salt of SVG's ids.
         with atomic_path(target) as path, figure_style(look):
-            figure.savefig(path, format=kind, metadata=facts, bbox_inches="tight")
+            figure.savefig(path, format=kind, metadata=metadata[kind], bbox_inches="tight")
         written.append(target)
     plt.close(figure)
     return written

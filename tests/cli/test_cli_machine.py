@@ -26,7 +26,7 @@ COMMANDS = (
     "cache info", "probe --list", "probe drop-first -m nano-debias --limit 20 --dry-run",
     "probe drop-first -m nano-debias --limit 20 --out RESULTS", "leaderboard", "leaderboard --results RESULTS",
     "card --results RESULTS", "compare nano-debias nano-longclip --results RESULTS --queries 2",
-    "report --results RESULTS --out FIGURES --examples 0", "results list RESULTS", "results check RESULTS",
+    "report --results RESULTS --out FIGURES --examples 0 --format svg", "results list RESULTS", "results check RESULTS",
     "results show RUN", "published --data docci", "doctor --no-online",
 )  # fmt: skip
 FREE = {"files", "versions", "settings", "model_options", "options"}

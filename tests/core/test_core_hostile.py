@@ -149,7 +149,7 @@ def test_a_report_and_a_site_are_text_and_stay_in_their_folder(here):
     table = pd.DataFrame(ends, columns=["recipe", "measure", "mean", "spread", "runs", "values"])
     (here.root / "results" / "ablation.csv").write_text(to_csv(table), "utf-8")
     out = here.root / "site"
-    here("report", "--site", "site", out="site")
+    here("report", "--site", "site", "--format", "svg", out="site")
     check_html(out / "index.html", out, [*names, shown(LINE)])
     for page in [*(out / "models").iterdir(), *(out / "data").iterdir()]:
         check_html(page, out, [])

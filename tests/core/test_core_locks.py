@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 
 import pytest
 import torch
-from tests_support import write_models
+from tests_support import SVG, write_models
 
 from clipbias.errors import CheckFailed, UserError
 from clipbias.files import atomic_path, folder_lock
@@ -79,7 +79,7 @@ def test_a_damaged_ablation_is_named_and_the_report_is_there(tmp_path):
     write_models(tmp_path / "results", "m")
     (tmp_path / "results" / "ablation-x.csv").write_text("recipe,measure,mean,values\na,R@1,one,1 2\n")
     with pytest.raises(CheckFailed, match=r"1 damaged files are left out of it:\n.*ablation-x\.csv"):
-        build_report([tmp_path / "results"], tmp_path / "out")
+        build_report([tmp_path / "results"], tmp_path / "out", look=SVG)
     assert (tmp_path / "out" / "index.html").stat().st_size > 1000
 
 

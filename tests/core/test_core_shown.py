@@ -168,7 +168,7 @@ def write_named(root: Path) -> None:
 
 def test_commands_on_results_show_every_name_as_it_is(command, tmp_path):
     write_named(tmp_path / "results")
-    code, out, err = command("report")
+    code, out, err = command("report", "--format", "svg")
     assert code == 0, err
     code, out, _ = command("results", "list")
     assert code == 0 and all(name in out for name in NAMED)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from tests_support import make_row, make_run
+from tests_support import SVG, make_row, make_run
 
 import clipbias
 from clipbias.data.build import without_images
@@ -23,7 +23,6 @@ from clipbias.report.examples import data_uri, find_examples
 from clipbias.report.figures import bars_figure
 from clipbias.report.heat import first_share, token_changes
 from clipbias.report.load import published_drops, read_ablation, read_trajectory
-from clipbias.report.style import PAPER
 from clipbias.results.compare import changed_queries, compare_runs, run_pairs
 from clipbias.results.folder import load_runs, ranks, read_queries, run_folder, write_run
 from clipbias.results.ranks import shared_ranks
@@ -158,8 +157,8 @@ def test_the_trajectory_is_read_back_and_drawn(tmp_path):
     panel = trajectory_figure(read_trajectory(path)).axes[0]
     thick = {line.get_label(): line for line in panel.lines if not line.get_label().startswith("_")}
     assert list(thick["base"].get_xdata()) == [1, 2] and list(thick["base"].get_ydata()) == [6, 7]
-    (drawn,) = ablation_figures([tmp_path], tmp_path / "out", [PAPER], [])
-    assert drawn.stem == "ablation-trajectory" and (tmp_path / "out" / "ablation-trajectory.png").is_file()
+    (drawn,) = ablation_figures([tmp_path], tmp_path / "out", [SVG], [])
+    assert drawn.stem == "ablation-trajectory" and (tmp_path / "out" / "ablation-trajectory.svg").is_file()
     for lines in ("", "base,x,1,R@1,2\n"):
         path.write_text("recipe,seed,step,measure,value\n" + lines)
         with pytest.raises(UserError, match=r"ablation-trajectory\.csv: not a trajectory of"):

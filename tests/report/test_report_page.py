@@ -9,13 +9,12 @@ from importlib import resources
 
 import pytest
 from PIL import Image
-from tests_support import HOSTILE, write_models
+from tests_support import HOSTILE, SVG, write_models
 
 from clipbias.report.build import build_report, gather
 from clipbias.report.examples import Example, Seen, data_uri
 from clipbias.report.heat import Heat
 from clipbias.report.page.build import build_page
-from clipbias.report.style import PAPER
 from clipbias.results.folder import load_runs
 
 pytestmark = pytest.mark.skipif(
@@ -45,7 +44,7 @@ def report(tmp_path_factory):
     root = tmp_path_factory.mktemp("page")
     for model in ("a", "bb", HOSTILE):
         write_models(root / "results" / str(len(model)), model)
-    build_report([root / "results"], root / "out")
+    build_report([root / "results"], root / "out", look=SVG)
     return root / "out" / "index.html"
 
 
@@ -212,7 +211,7 @@ def captions(tmp_path_factory):
     )
     changes = [(0, 1, 0.1), (2, 5, 4.0), (5, 6, 0.0), (7, 8, -2.0)]
     heat = Heat("d", 0, f"A cat. {HOSTILE}", 6, picture, {"a": changes, "bb": changes[:2]})
-    material = gather(load_runs([root / "results"]), [], root / "out", (), 0, [PAPER], [])
+    material = gather(load_runs([root / "results"]), [], root / "out", (), 0, [SVG], [])
     page = root / "index.html"
     page.write_text(build_page(replace(material, examples=[example], heat=[heat])), "utf-8")
     driver = browser(tmp_path_factory.mktemp("profile2"))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pandas as pd
-from tests_support import make_row, make_run
+from tests_support import SVG, make_row, make_run
 
 from clipbias.probe.measure import no_queries
 from clipbias.report.load import all_rows
 from clipbias.report.steps import step_figures, step_rows, steps_figure
-from clipbias.report.style import PAPER
 from clipbias.results.folder import load_runs, run_folder, write_run
 
 
@@ -35,7 +34,7 @@ def test_kept_checkpoints_are_told_by_their_names_and_drawn_by_their_steps(tmp_p
     panels = {axes.get_title().partition(",")[0]: axes for axes in figure.axes if axes.get_visible()}
     panel = panels["first sentence removed"]
     assert panel.lines[0].get_xdata().tolist() == [20, 100]
-    (drawn,) = step_figures(rows, "scenes", tmp_path, [PAPER])
+    (drawn,) = step_figures(rows, "scenes", tmp_path, [SVG])
     assert (tmp_path / f"{drawn.stem}.svg").is_file()
-    assert not step_figures(written(tmp_path / "one", {"a-step-000020": -0.1, "b": 0.0}), "scenes", tmp_path, [PAPER])
-    assert not step_figures(written(tmp_path / "none", {"b": 0.0}), "scenes", tmp_path, [PAPER])
+    assert not step_figures(written(tmp_path / "one", {"a-step-000020": -0.1, "b": 0.0}), "scenes", tmp_path, [SVG])
+    assert not step_figures(written(tmp_path / "none", {"b": 0.0}), "scenes", tmp_path, [SVG])

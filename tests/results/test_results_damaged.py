@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from tests_support import make_row, make_run
+from tests_support import SVG, make_row, make_run
 
 from clipbias.errors import CheckFailed, UserError
 from clipbias.report.build import build_report
@@ -143,7 +143,7 @@ def test_a_damaged_run_is_left_out_of_the_report_and_named(tmp_path, kind):
     written(tmp_path / "results" / "good")
     damage(written(tmp_path / "results" / "bad", probe="other"), kind)
     with pytest.raises(CheckFailed, match=r"1 damaged files are left out of it:\n  [^\n]*bad"):
-        build_report([tmp_path / "results"], tmp_path / "out")
+        build_report([tmp_path / "results"], tmp_path / "out", look=SVG)
     assert (tmp_path / "out" / "index.html").is_file()
     damaged: list[str] = []
     assert len(load_runs([tmp_path / "results"], damaged)) == 1 and len(damaged) == 1

@@ -13,7 +13,7 @@ from hub_models import write_hub_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests_support import examples, make_row, make_run, write_models
+from tests_support import SVG, examples, make_row, make_run, write_models
 
 from clipbias.data.loading import load_dataset
 from clipbias.errors import UserError
@@ -215,7 +215,7 @@ def test_a_report_writes_below_its_folder_whatever_models_and_data_are_called(tm
     write_models(top / "results", model, data)
     before = listing(top)
     with suppress(UserError):  # names that would not print as they are stay refused
-        build_report([top / "results"], top / "user" / "figures")
+        build_report([top / "results"], top / "user" / "figures", look=SVG)
     after = {p: content for p, content in listing(top).items() if not p.is_relative_to(top / "user" / "figures")}
     assert after == before
 
