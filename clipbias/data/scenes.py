@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
@@ -144,6 +145,17 @@ def load_second(root: object = None, split: str | None = None, variant: int = 0)
     return replace(data, captions=short, sentences=None, told_wrong=None, protocol=protocol)
 
 
+@lru_cache(maxsize=4)
+def _captions(
+    sample_scene: Callable[[str, int], Scene],
+    long_caption: Callable[[Scene], tuple[Sentence, ...]],
+    split: str,
+    count: int,
+) -> tuple[tuple[str, ...], ...]:
+    """The sentences of a split's captions, written once a process: they never change, and are asked for often."""
+    return tuple(tuple(s.text for s in long_caption(sample_scene(split, i))) for i in range(count))
+
+
 def _load(world: World, root: object, split: str | None, variant: int) -> RetrievalDataset:
     split, variant = split or "test", int(variant)
     if root is not None:
@@ -152,7 +164,7 @@ def _load(world: World, root: object, split: str | None, variant: int) -> Retrie
         raise UserError(f"{world.name} has no split {split!r}; choose one of {', '.join(world.splits)}")
     count = world.splits[split]
 
-    sentences = [tuple(s.text for s in world.long_caption(world.sample_scene(split, i))) for i in range(count)]
+    sentences = list(_captions(world.sample_scene, world.long_caption, split, count))
     return RetrievalDataset(
         name=world.name,
         split=split,
