@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import glob
+import errno
 import hashlib
 import os
 import platform
@@ -35,16 +35,14 @@ def _place() -> str:
     return hashlib.sha256("".join(facts).encode()).hexdigest()[:8]
 
 
-def _temporary_name(name: str) -> tuple[str, str]:
-    """How temporary files for ``name`` begin, whoever makes them, and how those of this process do."""
-    start = f".{name[:100]}.tmp-{_place()}-"
-    return start, f"{start}{os.getpid()}-"
+def _temporary_name(name: str) -> str:
+    """How temporary files of this process for ``name`` begin."""
+    return f".{name[:100]}.tmp-{_place()}-{os.getpid()}-"
 
 
-def _remove_leftovers(folder: Path, start: str = "") -> None:
-    """Remove what killed processes left of their temporary files, or of those whose names begin so."""
-    pattern = f"{glob.escape(start)}*" if start else f".*.tmp-{_place()}-*"
-    for path in folder.glob(pattern):
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left of their temporary files, whatever they were to become."""
+    for path in folder.glob(f".*.tmp-{_place()}-*"):
         process = path.name.rpartition(f".tmp-{_place()}-")[2].partition("-")[0]
         if process.isdecimal() and not _is_alive(int(process)):
             if path.is_dir() and not path.is_symlink():
@@ -64,11 +62,47 @@ def _is_alive(process: int) -> bool:
     return True
 
 
+def cannot_write(path: Path, error: OSError | ValueError, needed: int = 0, kept: str = "") -> UserError:
+    """One line of a file or folder that could not be written: why, how much room there is, what to do.
+
+    Args:
+        path: the file or folder.
+        error: what the system said.
+        needed: bytes that the file takes, where that is known.
+        kept: what stays of the work, as "what was packed is kept".
+    """
+    number, advice = getattr(error, "errno", None), "choose another folder"
+    why = getattr(error, "strerror", None) or str(error)
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        takes = f"it takes {needed / 1e6:,.1f} MB" if needed else ""
+        room = ", ".join(filter(None, (takes, _room(path, number))))
+        why = f"{os.strerror(number)}{f' ({room})' if room else ''}"  # libraries have words of their own for it
+        advice = f"{'raise the limit' if number == errno.EFBIG else 'make room'} or {advice}"
+    return UserError(f"cannot write {str(path)[:200]}: {why}; {advice}{f'; {kept}' if kept else ''}")
+
+
+def _room(path: Path, number: int) -> str:
+    """What the system allows of what it did not have enough of; "" where it does not tell."""
+    with suppress(OSError, ImportError):
+        if number == errno.ENOSPC:
+            return f"{shutil.disk_usage(path.parent).free / 1e6:,.1f} MB are free"
+        if number == errno.EFBIG:
+            import resource
+
+            largest = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+            return f"a file may take {largest / 1e6:,.1f} MB, see ulimit -f" if largest >= 0 else ""
+    return ""
+
+
 @contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
+def atomic_path(target: Path, needed: int = 0) -> Iterator[Path]:
     """A temporary path beside ``target`` that replaces it when the block ends without an error.
 
-    What a killed process left there for the same target is removed. A link at the target is replaced, not followed.
+    What killed processes left in its folder is removed. A link at the target is replaced, not followed.
+
+    Args:
+        target: the file.
+        needed: bytes that it will take, where that is known; said where there is no room for them.
 
     Raises:
         UserError: the folder cannot be written to, the disk is full, or a folder or device is in the way; nothing
@@ -79,14 +113,11 @@ def atomic_path(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not target.is_file() and not target.is_symlink():
             raise UserError(f"cannot write {target}: a folder or a device is there; choose another name")
-        start, mine = _temporary_name(target.name)
-        _remove_leftovers(target.parent, start)
-        handle, name = tempfile.mkstemp(prefix=mine, suffix=".part", dir=target.parent)
+        _remove_leftovers(target.parent)
+        handle, name = tempfile.mkstemp(prefix=_temporary_name(target.name), suffix=".part", dir=target.parent)
         os.close(handle)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"cannot write {str(target)[:200]}: {getattr(error, 'strerror', None) or error}; choose another folder"
-        ) from error
+        raise cannot_write(target, error, needed) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -98,7 +129,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror or error}") from error
+        with suppress(OSError):  # the room that is told is what there is without it
+            temporary.unlink()
+        raise cannot_write(target, error, needed) from error
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -111,12 +144,11 @@ def own_folder(folder: Path, name: str) -> Iterator[Path]:
     Raises:
         UserError: it cannot be made.
     """
-    start, mine = _temporary_name(name)
-    _remove_leftovers(folder, start)
+    _remove_leftovers(folder)
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=mine, dir=folder))
+        temporary = Path(tempfile.mkdtemp(prefix=_temporary_name(name), dir=folder))
     except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
+        raise cannot_write(folder, error) from error
     try:
         yield temporary
     finally:
@@ -140,9 +172,7 @@ def folder_lock(folder: Path, wait: float = 0.0) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"cannot write {str(folder)[:200]}: {getattr(error, 'strerror', None) or error}; choose another folder"
-        ) from error
+        raise cannot_write(folder, error) from error
     try:
         until = time.monotonic() + wait
         while not _locked(handle):

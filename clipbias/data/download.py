@@ -21,7 +21,7 @@ from clipbias.data import connection
 from clipbias.data.images import inside
 from clipbias.data.unpack import unpack
 from clipbias.errors import UserError
-from clipbias.files import atomic_path, write_text
+from clipbias.files import atomic_path, cannot_write, write_text
 from clipbias.formats import parse_json, read_toml
 from clipbias.gate import read_text as read_gated
 from clipbias.gate import size_limit
@@ -101,7 +101,7 @@ def fetch(source: Source, root: Path, progress: Progress, attempts: int = ATTEMP
     try:
         kept.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write {kept}: {error.strerror}; choose another folder") from error
+        raise cannot_write(kept, error) from error
     try:
         with FileLock(kept / f"{source.key}.lock", timeout=0):
             return _fetch_alone(source, root, kept, progress, attempts, wait)
@@ -181,7 +181,7 @@ def _download(source: Source, part: Path, progress: Progress, attempts: int, wai
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
             reason = str(getattr(error, "reason", None) or error or type(error).__name__)
         except OSError as error:
-            raise UserError(f"cannot write {part}: {error.strerror or error}; what is there is kept") from error
+            raise cannot_write(part, error, kept="what is there is kept") from error
         if part.exists() and part.stat().st_size >= before + _MOVES:
             failed = 0  # it moves: go on for as long as it does
         failed += 1

@@ -24,7 +24,7 @@ import numpy as np
 
 from clipbias.ahead import prefetched
 from clipbias.errors import UserError
-from clipbias.files import folder_lock, write_text
+from clipbias.files import cannot_write, folder_lock, write_text
 from clipbias.formats import read_json
 from clipbias.gate import require_file
 
@@ -149,7 +149,7 @@ def write_pack(
         try:
             return pack if pack.finished else _finished(dataset, folder, pixels, pack, workers, progress)
         except OSError as error:
-            raise UserError(f"cannot write {folder}: {error.strerror or error}; what was packed is kept") from error
+            raise cannot_write(folder, error, kept="what was packed is kept") from error
 
 
 def _finished(
@@ -208,7 +208,7 @@ def _appending(path: Path, size: int):  # type: ignore[no-untyped-def]  # a bina
         file.truncate(size)
         file.seek(size)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+        raise cannot_write(path, error) from error
     return file
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -185,7 +187,7 @@ class TrainingState:
         content = {
             "step": self.step,
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": _interned(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
         }
         write_tensors(path, content)
@@ -211,6 +213,16 @@ class TrainingState:
             raise UserError(
                 f"{path}: cannot be resumed from ({type(error).__name__}); train into another folder"
             ) from error
+
+
+def _interned(value: Any) -> Any:
+    """The value with one string for equal keys of its dictionaries.
+
+    Pickle tells by identity whether it has met a string; those that came from a file would be saved as other bytes.
+    """
+    if isinstance(value, dict):
+        return {sys.intern(key) if type(key) is str else key: _interned(inner) for key, inner in value.items()}
+    return [_interned(inner) for inner in value] if isinstance(value, list) else value
 
 
 def start_state(model: TrainModel, recipe: Recipe) -> TrainingState:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import re
 import zipfile
@@ -155,7 +156,7 @@ def write_tensors(path: Path, content: Mapping[str, object], metadata: dict[str,
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    with atomic_path(path) as temporary:
+    with atomic_path(path, _size(content)) as temporary:
         try:
             if path.suffix == ".safetensors":
                 save_file(dict(content), temporary, metadata)  # type: ignore[arg-type]
@@ -163,8 +164,34 @@ def write_tensors(path: Path, content: Mapping[str, object], metadata: dict[str,
                 with temporary.open("wb") as file:
                     torch.save(dict(content), file)
         except (SafetensorError, RuntimeError) as error:
-            # Both say in words of their own that a write failed.
-            raise OSError(" ".join(str(error).split())[:200]) from error
+            raise _system_error(error) from error
+
+
+def _system_error(error: Exception) -> OSError:
+    """What the system said of a write that failed: both libraries put words of their own before it."""
+    before: BaseException | None = error
+    while before is not None:
+        if isinstance(before, OSError):
+            return before
+        before = before.__cause__ or before.__context__
+    if (found := re.search(r"\(os error (\d+)\)", str(error))) is not None:
+        return OSError(int(found[1]), os.strerror(int(found[1])))
+    return OSError(" ".join(str(error).split())[:200])
+
+
+def _size(content: object) -> int:
+    """Bytes of all tensors in nested containers; of those that share memory, once."""
+    found: dict[int, int] = {}
+
+    def count(part: object) -> None:
+        if isinstance(part, Tensor):
+            storage = part.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+        for inner in part.values() if isinstance(part, Mapping) else part if isinstance(part, (list, tuple)) else ():
+            count(inner)
+
+    count(content)
+    return sum(found.values())
 
 
 def state_fingerprint(state: Mapping[str, Tensor], options: Mapping[str, str]) -> str:

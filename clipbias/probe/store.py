@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from clipbias.data.index import OWN
 from clipbias.data.roots import cache_folder
 from clipbias.errors import UserError
-from clipbias.files import atomic_path, content_key
+from clipbias.files import content_key
 from clipbias.gate import require_file
 from clipbias.provenance import versions
 
@@ -134,17 +134,15 @@ class EmbeddingStore:
         """Keep a shard; a cache that cannot be written to is no reason to stop."""
         import numpy as np
         import torch
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
+
+        from clipbias.models.checkpoint import write_tensors
 
         table = torch.from_numpy(np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, KEY).copy())
         path = self.folder / space / f"{OWN}{content_key(*keys).hex()}.safetensors"
         try:
-            with atomic_path(path) as temporary:
-                tensors = {"keys": table, "features": features}
-                save_file(tensors, temporary, {"checksum": _checksum(table, features)})
+            write_tensors(path, {"keys": table, "features": features}, {"checksum": _checksum(table, features)})
             self._trim(path)
-        except (UserError, OSError, SafetensorError) as error:
+        except (UserError, OSError) as error:
             _LOG.warning("features are not kept: %s", error)
 
     def _trim(self, newest: Path) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipbias.errors import UserError
-from clipbias.files import atomic_path, below, folder_lock, write_text
+from clipbias.files import atomic_path, below, cannot_write, folder_lock, write_text
 from clipbias.formats import parse_json, read_json
 from clipbias.gate import check_count, read_text
 from clipbias.names import file_name
@@ -114,7 +114,7 @@ def write_run(folder: Path, run: Run, rows: Sequence[Row], queries: pd.DataFrame
         try:
             (folder / "run.json").unlink(missing_ok=True)
         except OSError as error:
-            raise UserError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
+            raise cannot_write(folder, error) from error
         write_text(folder / "rows.jsonl", "".join(lines))
         with atomic_path(folder / "queries.parquet") as path:
             pq.write_table(pa.Table.from_pandas(table, preserve_index=False), path, compression="zstd")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import stat
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 from tests_support import make_row, make_run
 
 from clipbias.errors import UserError
 from clipbias.files import atomic_path, folder_lock, write_text
+from clipbias.models.checkpoint import write_tensors
 from clipbias.registry import Registry, import_object
 from clipbias.results.folder import find_runs, read_queries, read_rows, read_run, run_folder, write_run
 from clipbias.results.record import QUERY_COLUMNS, SCHEMA, sealed
@@ -42,6 +46,51 @@ def test_a_folder_that_cannot_be_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write .*file"):
         write_text(tmp_path / "file" / "below.txt", "x")
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "state.pt", "model.safetensors"])
+def test_a_file_that_may_not_grow_so_far_is_one_line_in_numbers(tmp_path, name):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    tensors = {"a": torch.zeros(100_000), "b": torch.zeros(10)}
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        with pytest.raises(UserError) as caught:
+            if name == "rows.jsonl":
+                write_text(tmp_path / name, "x" * 400_000)
+            else:
+                write_tensors(tmp_path / name, tensors)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    takes = "" if name == "rows.jsonl" else "it takes 0.4 MB, "
+    assert str(caught.value) == (
+        f"cannot write {tmp_path / name}: File too large ({takes}a file may take 0.2 MB, see ulimit -f); "
+        "raise the limit or choose another folder"
+    )
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("name", ["rows.jsonl", "state.pt"])
+def test_a_full_disk_is_one_line_with_what_is_free(tmp_path, monkeypatch, name):
+    def full(prefix, suffix, dir):
+        os.symlink("/dev/full", path := f"{dir}/{prefix}x{suffix}")
+        return os.open("/dev/null", os.O_RDONLY), path
+
+    monkeypatch.setattr("tempfile.mkstemp", full)
+    monkeypatch.setattr(
+        "shutil.disk_usage", lambda folder: SimpleNamespace(free=1_260_000) if folder == tmp_path else 0
+    )
+    with pytest.raises(UserError) as caught:
+        if name == "state.pt":
+            write_tensors(tmp_path / name, {"a": torch.zeros(1_000_000)})
+        else:
+            write_text(tmp_path / name, "x" * 400_000)
+    takes = "it takes 4.0 MB, " if name == "state.pt" else ""
+    assert str(caught.value) == (
+        f"cannot write {tmp_path / name}: No space left on device ({takes}1.3 MB are free); "
+        "make room or choose another folder"
+    )
+    assert not os.listdir(tmp_path)
 
 
 def test_a_run_comes_back_as_it_was_written(tmp_path):

@@ -46,6 +46,9 @@ def test_the_next_writer_of_a_folder_removes_what_dead_processes_left(tmp_path, 
     other.write_text("mine")
     with folder_lock(tmp_path):
         assert not left.exists() and alive.exists() and other.exists()
+    left = leftover(tmp_path, "state.pt", dead)
+    with atomic_path(tmp_path / "another") as path:
+        assert not left.exists() and alive.exists() and other.exists() and path.exists()
 
 
 @pytest.mark.parametrize("what", ["training", "export", "report"])

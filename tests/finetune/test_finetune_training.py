@@ -123,7 +123,7 @@ def test_a_training_that_was_killed_ends_in_the_same_weights(tmp_path, how):
         assert not list((tmp_path / "cut").glob(".*.part")) or how == signal.SIGKILL
     model, maker = start(recipe)
     train(model, maker, recipe, tmp_path / "cut", resume=True)
-    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    assert (tmp_path / "whole" / "state.pt").read_bytes() == (tmp_path / "cut" / "state.pt").read_bytes()
     steps = [json.loads(line)["step"] for line in (tmp_path / "cut/metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(6))
 
