@@ -24,6 +24,7 @@ from clipbias.models.loading import load_model
 from clipbias.probe.run import run_probe
 from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
+from clipbias.results.card import first_sentence_reliance
 from clipbias.shipped import WORLD
 from clipbias.stats.seeds import from_estimates, over_seeds
 from clipbias.stats.trend import page
@@ -66,6 +67,13 @@ def shift_trend(found: Runs, seed: int) -> float:
     return trend.z if trend else 0.0
 
 
+def reliance(found: Runs, name: str, seed: int) -> tuple[float, float]:
+    """The card's reliance on the first sentence, in percent of R@1, and the variance that queries give it."""
+    told = first_sentence_reliance(found[name, seed]["drop-first", ""].queries)
+    assert told is not None and told.low is not None and told.high is not None
+    return told.value, ((told.high - told.low) / 2 / 1.96) ** 2
+
+
 def report(runs: Path) -> str:
     """The table."""
     seeds = complete_seeds(runs)
@@ -98,6 +106,12 @@ def report(runs: Path) -> str:
         lines.append(line("F3", words, "below", 100 * each.mean(axis=1), points(over_seeds(each, bound=1.0))))
     trends = np.array([shift_trend(found, seed) for seed in seeds])
     lines.append(line("F3", "base, Page's z over 5, 10 and 20 pads", "below", trends, from_estimates(trends, 1.0)))
+    without = Measure("", "drop-first", ("drop-first",))
+    contrast("F4", "R@1 without the first sentence, debias minus longclip", "above", "debias", "longclip", without)
+    lost = {name: np.array([reliance(found, name, seed) for seed in seeds]) for name in ("debias", "longclip")}
+    values, errors = (lost["debias"] - lost["longclip"])[:, 0], lost["debias"][:, 1] + lost["longclip"][:, 1]
+    words = "share of R@1 lost without the first sentence, debias minus longclip"
+    lines.append(line("F4", words, "below", values, from_estimates(values, errors)))
     return "\n".join(lines)
 
 
