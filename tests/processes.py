@@ -59,7 +59,7 @@ class Started:
 
 
 @cache
-def _context() -> ForkServerContext:
+def context() -> ForkServerContext:
     """The server that processes are forked from; it measures no coverage, which writes files of its own."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(HEAVY))
@@ -86,7 +86,7 @@ def start(folder: Path, target: Callable[..., object], *arguments: object, **opt
         path.touch()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE")}
     whole = {"environment": environment, **options}
-    process = _context().Process(target=_enter, args=(target, arguments, out, errors), kwargs=whole)
+    process = context().Process(target=_enter, args=(target, arguments, out, errors), kwargs=whole)
     process.start()
     return Started(process, out, errors)
 
@@ -147,6 +147,7 @@ def _enter(
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), stream.fileno())
     # A shell's background job hands on that interrupts are ignored; tests run in such, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.fsync = lambda handle: None  # as in the tests' own process
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     if first is not None:

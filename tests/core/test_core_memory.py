@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import resource
 import struct
-import subprocess
 import sys
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+
+import processes
 
 GIB = 1 << 30
 SECONDS = 5.0
@@ -128,11 +129,11 @@ def child(folder: Path) -> None:
 
 
 def test_huge_requests_are_refused_in_a_line_with_4_gib_of_room(tmp_path):
-    done = subprocess.run(
-        [sys.executable, __file__, str(tmp_path)], capture_output=True, text=True, timeout=180, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = [json.loads(line) for line in done.stdout.splitlines()]
+    folder = tmp_path / "files"
+    folder.mkdir()
+    code, out, errors = processes.start(tmp_path / "printed", processes.script, Path(__file__), folder).finish()
+    assert code == 0, errors[-2000:]
+    found = [json.loads(line) for line in out.splitlines()]
     assert len(found) == 27
     assert [(name, what) for name, what, _ in found if what != "refused"] == []
     assert [(name, seconds) for name, _, seconds in found if seconds > SECONDS] == []

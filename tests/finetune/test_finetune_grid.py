@@ -6,7 +6,9 @@ import importlib
 import json
 import shutil
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -36,11 +38,18 @@ ROWS = {
     "influence": "first_sentence_influence",
 }
 NAMES = (BASE, *GRID)
+WRITTEN = TemporaryDirectory(prefix="clipbias-grid-")
 
 
 def write_probes(out: Path, name: str, seed: int) -> None:
     """Runs in which model number r misses the first r + seed queries of a perturbed condition."""
-    number = NAMES.index(name) + seed
+    shutil.copytree(written(NAMES.index(name) + seed), out / f"{name}-{seed}" / "probes")
+
+
+@cache
+def written(number: int) -> Path:
+    """Runs of a model that misses so many queries, written once a process: hundreds of them are asked for."""
+    out = Path(WRITTEN.name) / str(number)
     for probe, base, condition in (
         ("drop-first", "full", ["drop-first"]),
         ("first-only", "full", ["first-only"]),
@@ -57,7 +66,7 @@ def write_probes(out: Path, name: str, seed: int) -> None:
                     lines.append([this, direction, query, query, int(missed), 0, 1, 0.5, 0.1, True, True])
         table = pd.DataFrame(lines, columns=list(QUERY_COLUMNS))
         split = SHORT_SPLIT if probe == "first-only" else "test"
-        folder = run_folder(out / f"{name}-{seed}" / "probes", "model", "scenes", probe)
+        folder = run_folder(out, "model", "scenes", probe)
         rows = [
             make_row(probe=probe, condition=this, x=float(x), baseline=base if x else None, direction="t2i")
             for x, this in enumerate((base, *condition))
@@ -69,8 +78,8 @@ def write_probes(out: Path, name: str, seed: int) -> None:
             probe=probe, condition=condition, direction="", metric=metric, value=1.0 + number, low=number + 0.902,
             high=number + 1.098,
         )  # fmt: skip
-        folder = run_folder(out / f"{name}-{seed}" / "probes", "model", "scenes", probe)
-        write_run(folder, make_run(probe=probe), [row], no_queries())
+        write_run(run_folder(out, "model", "scenes", probe), make_run(probe=probe), [row], no_queries())
+    return out
 
 
 def grid_of(out: Path, seeds: list[int], recipes: tuple[str, ...] = GRID) -> Grid:
