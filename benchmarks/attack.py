@@ -213,7 +213,7 @@ def options() -> Iterator[Case]:
                 path = Path("results/run.json")
                 path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
 
-            yield f"run.json {field} = {str(value)[:12]!r}", change, ["results", "list", "--results", "results"]
+            yield f"run.json {field} = {str(value)[:12]!r}", change, ["results", "show", "results"]
 
 
 MADE = Path()

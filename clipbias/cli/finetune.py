@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -75,7 +76,7 @@ def _finetune_command(name: str) -> Callable[..., None]:
         if exported is None:
             return  # the first process writes
         say(f"written: {exported}")
-        note(f"next: clipbias probe paper --model {exported}")
+        note(f"next: clipbias probe paper --model {shlex.quote(str(exported))}")
         if evaluate:
             _compare(base, weights, exported, folder, data)
 
@@ -218,6 +219,7 @@ def _write_ablation(grid: Grid, runs: Any, protocol: str, target: Path) -> None:
     from clipbias.files import write_text
     from clipbias.finetune.ablation import paired, summary, wide
     from clipbias.finetune.trajectory import trajectory
+    from clipbias.names import for_markdown
     from clipbias.report.tables import to_csv, to_markdown
 
     tidy, apart, along = summary(runs), paired(grid), trajectory(grid)
@@ -228,7 +230,7 @@ def _write_ablation(grid: Grid, runs: Any, protocol: str, target: Path) -> None:
     for table, name in ((tidy, ""), (apart, "-paired"), (along, "-trajectory")):
         if len(table):
             write_text(target.with_name(f"{target.stem}{name}.csv"), to_csv(table))
-    write_text(target.with_suffix(".md"), f"{title}\n{protocol}.\n\n{people}")
+    write_text(target.with_suffix(".md"), f"{title}\n{for_markdown(protocol)}.\n\n{people}")
     say(f"{title}\n\n{people}\nwritten: {target.with_suffix('.csv')}, {target.with_suffix('.md')}")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipbias.cli.console import AsCsv, AsJson, say
+from clipbias.names import for_terminal
 from clipbias.shipped import WORLD
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Told:
         """Published numbers beside measured ones, of a model as it is or with a usual cause tried."""
         for c in found:
             n = c.number
-            self.line(f"{'    ' if cause else '  '}{_line(c)}")
+            self.line(f"{'    ' if cause else '  '}{for_terminal(_line(c))}")
             self.records.append(
                 {
                     "model": asked.model,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from clipbias.cli.console import AsCsv, AsJson, say
+from clipbias.names import for_terminal
 
 
 def register(app: typer.Typer) -> None:
@@ -48,9 +49,9 @@ def register(app: typer.Typer) -> None:
                 if not (as_json or as_csv):
                     say(f"{folder}: {results[-1].verdict}")
                     for line in results[-1].differences:
-                        say(f"  {line}")
+                        say(f"  {for_terminal(line)}")
                     for line in results[-1].notes:
-                        say(f"  note: {line}")
+                        say(f"  note: {for_terminal(line)}")
         printed([as_record(one) for one in results], as_json, as_csv)
         failed = sum(bool(one.differences) for one in results)
         if failed:

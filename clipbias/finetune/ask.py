@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,7 +90,9 @@ def run_training(
     dataset, held_out = load_dataset(asked.data, root=asked.root, split=split, pack=asked.pack), None
     if asked.data in BUILT_IN:
         dataset, held_out = with_kept_images(dataset), scenes_held_out(asked.data)
-    command = f"clipbias finetune {asked.recipe} --base {asked.base} --data {asked.data} --seed {asked.seed}"
+    command = shlex.join(
+        ("clipbias", "finetune", asked.recipe, "--base", asked.base, "--data", asked.data, "--seed", str(asked.seed))
+    )
 
     def keep(trained: TrainModel, step: int) -> Path:
         return export_step(trained, chosen, asked.out, command, asked.data, step, encoder)

@@ -59,6 +59,9 @@ class Recipe:
     deterministic: bool = False  # only kernels that give the same bits each time; on a GPU slower
 
     def __post_init__(self) -> None:
+        for key, value in asdict(self).items():
+            if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+                raise UserError(f"recipe setting {key} = {value[:80]!r}: not valid Unicode")
         allowed = {
             "objective": ("clip", "long-short"),
             "short_rule": ("first-stop", "sentences", "none"),
@@ -115,21 +118,19 @@ class Recipe:
 
     def to_toml(self) -> str:
         """The recipe as a TOML text that `read_recipe` takes back."""
-        lines = []
-        for key, value in asdict(self).items():
-            text = (
-                json.dumps(value)
-                if isinstance(value, str)
-                else str(value).lower()
-                if isinstance(value, bool)
-                else repr(value)
-            )
-            lines.append(f"{key} = {text}\n")
-        return "".join(lines)
+        return "".join(f"{key} = {_toml(value)}\n" for key, value in asdict(self).items())
 
 
 COMPUTED = ("micro_batch", "checkpointing", "compile", "workers", "log_to", "keep_every", "deterministic")
 """The settings that say how a training is computed."""
+
+
+def _toml(value: object) -> str:
+    """A value as `read_recipe` takes it."""
+    if isinstance(value, str):
+        # Beside JSON's escapes TOML wants DEL as one, and has none for the pairs of surrogates of JSON in ASCII.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _read(value: object, kind: type) -> object:

@@ -23,15 +23,16 @@ def write_boards(runs: Sequence[Finished], out: Path, name: str) -> list[Path]:
     runs = list(runs)
     scalars = cards(runs)
     board = leaderboard(all_rows(runs), shared_ranks(runs), scalars)
+    stem = file_name(name)
     texts = {
-        f"{name}.csv": to_csv(board),
-        f"{name}.md": to_markdown(shown(board)),
-        f"{name}-cards.csv": to_csv(scalars),
-        f"{name}-cards.md": to_markdown(wide_cards(scalars)),
+        f"{stem}.csv": to_csv(board),
+        f"{stem}.md": to_markdown(shown(board)),
+        f"{stem}-cards.csv": to_csv(scalars),
+        f"{stem}-cards.md": to_markdown(wide_cards(scalars)),
     }
     written = []
     for file, text in texts.items():
-        path = below(out, file_name(file))
+        path = below(out, file)
         write_text(path, text)
         written.append(path)
     return written

@@ -56,10 +56,12 @@ def test_signals_end_with_a_line_and_leave_no_temporary_file(tmp_path, number, c
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "é"])
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "é", "\U0001f600", "\x7f\x9b\x1b\t\r", "\u2028"])
 def test_a_recipe_with_odd_texts_comes_back(tmp_path, name):
     from dataclasses import replace
 
     recipe = replace(DEBIAS, name=name)
     (tmp_path / "recipe.toml").write_text(recipe.to_toml(), encoding="utf-8")
     assert read_recipe(tmp_path / "recipe.toml", DEBIAS) == recipe
+    with pytest.raises(UserError, match="not valid Unicode"):
+        replace(DEBIAS, name=name + "\udcff")

@@ -263,6 +263,7 @@ def test_a_killed_report_leaves_whole_files_and_the_next_one_is_the_same(undistu
             if not path.name.startswith("."):
                 assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()
     assert finish(start(*report, "--out", tmp_path / "cut", cache=tmp_path))[0] == 0
+    assert sorted(os.listdir(tmp_path / "cut")) == sorted(os.listdir(tmp_path / "whole"))
     for path in (tmp_path / "whole").iterdir():
         assert path.read_bytes() == (tmp_path / "cut" / path.name).read_bytes()
 

@@ -6,6 +6,9 @@ import csv
 import io
 import json
 import re
+import shlex
+import shutil
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,6 +20,7 @@ from PIL import Image
 from tests_support import make_row, make_run, run_here
 
 import clipbias.results.published
+from clipbias.models.entry import PACKAGED
 from clipbias.report.tables import to_csv
 from clipbias.results.folder import run_folder, write_run
 from clipbias.results.published import Published
@@ -243,3 +247,58 @@ def write_published(path: Path, numbers: list[dict[str, str]]) -> None:
         writer = csv.DictWriter(file, [field.name for field in fields(Published)])
         writer.writeheader()
         writer.writerows(numbers)
+
+
+SHOWN = "=[red]$x$_1 <b>|`c`"
+"""A name of one's own folders and files."""
+
+
+@pytest.fixture
+def own(here):
+    """Arguments that name a model and data of one's own, the names and captions hostile."""
+    (here.root / SHOWN).mkdir()
+    shutil.copy(PACKAGED / "nano-debias.pt", here.root / SHOWN / "model.pt")
+    table = here.root / SHOWN / "@[b](c)<i>data.csv"
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("image", "caption"))
+        for number in range(12):
+            name = f"{number}=[red]$x_{number}.png"
+            Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(here.root / SHOWN / name)
+            writer.writerow((name, f"Picture {number} is {LINE}. =1+1 is two. [/x] is three. <b>{number}</b> is four."))
+    return (str(Path(SHOWN) / "model.pt"), str(Path(SHOWN) / table.name))
+
+
+def check_markdown(text: str) -> None:
+    """Headings, lists, code and text alone: no markup that a name has brought."""
+    tokens = MARKDOWN.parse(text)
+    assert not [token for token in tokens if token.type in ("html_block", "fence", "hr", "table_open")]
+    inner = {child.type for token in tokens for child in token.children or ()}
+    assert inner <= {"text", "text_special", "softbreak"}, inner
+
+
+def test_a_training_is_text_to_its_end_and_so_is_what_is_exported(here, own):
+    model, data = own
+    run, name = here.root / "made" / "run", f"{SHOWN} \\ \x1b[31m\x7f\U0001f600 {NAMES[5]}"
+    settings = {"steps": 1, "batch_size": 4, "pca_dim": 2, "precision": "fp32", "validation": 4, "name": name}
+    words = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    train = ("finetune", "debias", "--base", model, "--data", data, "--no-evaluate", "--out", run, *words)
+    here(*train, "--keep-every", "1", out="made")
+    here(*train, "--keep-every", "1", "--resume", out="made")
+    assert tomllib.loads((run / "recipe.toml").read_text("utf-8"))["name"] == name
+    cards = [run / "model.md", *(run / "checkpoints").glob("*.md")]
+    assert len(cards) == 2
+    for card in cards:
+        text = card.read_text("utf-8")
+        assert harmless(text)
+        check_markdown(text)
+        assert shlex.join(("--base", model, "--data", data)) in text
+    for layout, suffix in {
+        "longclip": ".pt",
+        "safetensors": ".safetensors",
+        "openclip": "",
+        "transformers": "",
+    }.items():
+        out = f"made/{layout}{suffix}"
+        here("finetune", "export", run / "model.pt", "--to", layout, "--out", out, out="made")
+        assert (here.root / out).exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -124,6 +125,7 @@ def test_a_training_that_was_killed_ends_in_the_same_weights(tmp_path, how):
     model, maker = start(recipe)
     train(model, maker, recipe, tmp_path / "cut", resume=True)
     assert (tmp_path / "whole" / "state.pt").read_bytes() == (tmp_path / "cut" / "state.pt").read_bytes()
+    assert sorted(os.listdir(tmp_path / "cut")) == sorted(os.listdir(tmp_path / "whole"))  # what a kill left is gone
     steps = [json.loads(line)["step"] for line in (tmp_path / "cut/metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(6))
 
