@@ -42,11 +42,10 @@ PARTS = ("tokens", "text", "ranks", "nano", "suite")
 def _conditions(data: str) -> tuple[object, dict[str, list[str]]]:
     """The data set and the captions of every condition of the paper's probes."""
     from clipbias.data.loading import load_dataset
-    from clipbias.data.sentences import dataset_sentences
     from clipbias.probe.spec import find_probes
 
     dataset = load_dataset(data)
-    sentences = dataset_sentences(dataset)
+    sentences = dataset.caption_sentences
     texts = {}
     for probe in find_probes("paper"):
         for condition in probe.conditions:

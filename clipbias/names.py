@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import html
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -137,9 +138,21 @@ def from_csv(text: str) -> str:
 
 
 def for_json(value: object, indent: int | None = 1) -> str:
-    """JSON for a terminal or a file: the same value, with what would drive a terminal written as an escape."""
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    """JSON for a terminal or a file: the same value, with what would drive a terminal written as an escape.
+
+    An infinite number, such as the open end of an interval, is null: JSON has none.
+    """
+    text = json.dumps(_finite(value), ensure_ascii=False, indent=indent, allow_nan=False)
     return "".join(_escaped(c) if c != "\n" and unicodedata.category(c) in _DRIVES else c for c in text)
+
+
+def _finite(value: object) -> object:
+    """The value with null in the place of numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _escaped(character: str) -> str:

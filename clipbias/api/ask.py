@@ -59,7 +59,7 @@ def probe(
     from clipbias.probe.store import open_store
     from clipbias.probe.sweep import Sweep, run_sweep
     from clipbias.progress import watched
-    from clipbias.results.folder import Finished, read_run
+    from clipbias.results.folder import finished
 
     names = [probes] if isinstance(probes, str) else list(probes)
     wanted = wanted_probes(names)
@@ -76,7 +76,7 @@ def probe(
     with watched(counts, quiet=not progress) as watch:
         for one in run_sweep(sweep, watch, watch.begin):
             if one.folder is not None:
-                runs.append(Finished(one.folder, read_run(one.folder)))
+                runs.append(finished(one.folder))
     return Results(runs, temporary)
 
 
@@ -142,7 +142,7 @@ def compare(first: Any, second: Any, results: str | Path = "results", margin: fl
         raise UserError(f"margin {margin:g}: give a fraction between 0 and 1, such as 0.02 for 2 points")
     if isinstance(first, Results) and isinstance(second, Results):
         pairs = [
-            (a.folder, b.folder)
+            (a, b)
             for a in first
             for b in second
             if (a.run.probe_spec, a.run.data_fingerprint) == (b.run.probe_spec, b.run.data_fingerprint)

@@ -60,7 +60,7 @@ def _record(pair: Pair, queries: int) -> dict[str, object]:
     from clipbias.results.places import place_record
 
     record = {
-        "runs": [str(pair.first), str(pair.second)],
+        "runs": _folders(pair),
         "differences": [as_record(one) for one in pair.differences],
         "changed": changed_queries(pair.first, pair.second).head(queries).to_dict("records"),
     }
@@ -69,4 +69,8 @@ def _record(pair: Pair, queries: int) -> dict[str, object]:
 
 def _lines(pairs: Sequence[Pair]) -> list[dict[str, object]]:
     """The same for CSV, a line per comparison."""
-    return [{"runs": [str(pair.first), str(pair.second)], **row} for pair in pairs for row in pair.records()]
+    return [{"runs": _folders(pair), **row} for pair in pairs for row in pair.records()]
+
+
+def _folders(pair: Pair) -> list[str]:
+    return [str(pair.first.folder), str(pair.second.folder)]

@@ -44,10 +44,9 @@ def wrapped(text: str, width: int | None) -> str:
     """Lines of at most ``width`` columns, broken at blanks, all but the first indented; None: the text as it is."""
     import textwrap
 
-    lines = [text] if width is None else textwrap.wrap(
-        text, max(width, 20), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-    )  # fmt: skip
-    return "\n".join(lines)
+    if width is None:
+        return text
+    return textwrap.fill(text, max(width, 20), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def terminal_width() -> int | None:

@@ -108,6 +108,7 @@ def verdicts(
         first, second: the models that are compared, on the same queries (`clipbias.results.compare`).
     """
     from clipbias.results.compare import compare_runs
+    from clipbias.results.folder import finished
 
     out = []
     for probe, condition, words in (
@@ -118,7 +119,7 @@ def verdicts(
     ):
         if not {(first, probe), (second, probe)} <= runs.keys():
             continue  # one of them cannot answer it
-        found = compare_runs(runs[first, probe], runs[second, probe])
+        found = compare_runs(finished(runs[first, probe]), finished(runs[second, probe]))
         apart = next(one.apart for one in found if (one.condition, one.direction) == (condition, "t2i"))
         points = f"{abs(100 * apart.value):.1f} points"
         ends = f"95% of the difference {_percent(apart.low, '+.1f')} to {_percent(apart.high, '+.1f')}"

@@ -244,7 +244,7 @@ def _compare(base: str, weights: Path | None, exported: Path, folder: Path, data
     from clipbias.probe.session import Session
     from clipbias.probe.spec import find_probes
     from clipbias.results.compare import compare_runs, comparison_text
-    from clipbias.results.folder import read_run
+    from clipbias.results.folder import finished
 
     dataset = load_dataset(data if data in BUILT_IN else default_dataset_name())
     say(f"\nbefore ({base}) and after ({exported}), R@1 in percent, on {dataset.protocol}")
@@ -252,6 +252,6 @@ def _compare(base: str, weights: Path | None, exported: Path, folder: Path, data
     for stage, encoder in (("before", load_model(base, weights=weights)), ("after", load_model(str(exported)))):
         with progress_bar() as progress:
             session = Session(encoder, dataset, progress=progress)
-            runs.append([run_probe(session, p, folder / "probes" / stage) for p in find_probes("paper")])
+            runs.append([finished(run_probe(session, p, folder / "probes" / stage)) for p in find_probes("paper")])
     for before, after in zip(*runs, strict=True):
-        say(comparison_text(read_run(before), read_run(after), compare_runs(before, after)))
+        say(comparison_text(before.run, after.run, compare_runs(before, after)))

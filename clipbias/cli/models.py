@@ -41,12 +41,13 @@ def register(app: typer.Typer) -> None:
             from clipbias.cli.console import only_by_hand, pairs
             from clipbias.errors import UserError
             from clipbias.models.loading import load_model
+            from clipbias.results.settings import RESERVED
 
             if model is None:
                 raise UserError("name the model to check: clipbias models check nano-debias")
             if trust_remote_code:
                 only_by_hand(context, "trust_remote_code")
-            settings = pairs(model_option, "--model-option", ("name", "weights", "device", "precision"))
+            settings = pairs(model_option, "--model-option", RESERVED["model_options"])
             settings |= {"revision": revision} if revision else {}
             encoder = load_model(model, weights, device, precision, trust_remote_code=trust_remote_code, **settings)
             _check(encoder, as_json, as_csv)

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from clipbias.probe.plan import Cost
     from clipbias.probe.sweep import Outcome, Sweep
 
-RESERVED = ("name", "weights", "device", "precision", "revision", "trust_remote_code")
-
 
 @dataclass(frozen=True)
 class Output:
@@ -151,11 +149,12 @@ def _model_settings(
 ) -> dict[str, Any]:
     from clipbias.cli.console import pairs
     from clipbias.probe.distributed import local_device
+    from clipbias.results.settings import RESERVED
 
     return {
         "weights": str(weights or ""),
         "revision": revision or "",
-        "model_options": pairs(options, "--model-option", RESERVED),
+        "model_options": pairs(options, "--model-option", RESERVED["model_options"]),
         "device": local_device(device),
         "precision": precision,
         "compile": compile_,
@@ -176,11 +175,10 @@ def _asked(
         UserError: nothing was asked for, or something that is not known.
     """
     from clipbias.cli.console import pairs
-    from clipbias.cli.data import DATA_OPTIONS
     from clipbias.data.loading import default_dataset_name
     from clipbias.errors import UserError
     from clipbias.probe.asked import data_settings, wanted_probes
-    from clipbias.results.settings import Settings
+    from clipbias.results.settings import RESERVED, Settings
 
     if of_model["weights"] and len(models) > 1:
         raise UserError("--weights belongs to one model; run the models one by one, or give paths as --model")
@@ -188,7 +186,7 @@ def _asked(
         raise UserError("--root belongs to one data set; run them one by one, or set CLIPBIAS_DATA")
     probes = wanted_probes(names)
     settings = [Settings(probe="", data="", model=name, **of_model) for name in models]
-    options = pairs(of_data["options"], "--option", DATA_OPTIONS)
+    options = pairs(of_data["options"], "--option", RESERVED["options"])
     rest = {"root": str(of_data["root"] or ""), "split": of_data["split"] or "", "options": options}
     rest |= {"skip_bad": of_data["skip_bad"], "limit": of_data["limit"]}
     return probes, settings, [data_settings(name, **rest) for name in data or [default_dataset_name()]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from typing import TYPE_CHECKING
@@ -112,9 +111,7 @@ def records_of(table: pd.DataFrame) -> list[dict[str, object]]:
 
 
 def _number(value: object) -> object:
-    """A text that is a number, optionally signed, as that number; "" and an open end of an interval as None."""
-    if isinstance(value, float) and math.isinf(value):
-        return None  # JSON has no infinity
+    """A text that is a number, optionally signed, as that number; "" as None."""
     if not isinstance(value, str):
         return value
     if re.fullmatch(r"[+-]?\d+", value):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipbias import gate
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.image_loaders import FileImages, SomeImages
 from clipbias.data.images import safe_name
@@ -42,19 +41,6 @@ def clean_caption(text: object, where: str) -> str:
                 f"{where}: the caption is not valid Unicode (half a surrogate pair); fix the file"
             ) from error
     return text.strip()
-
-
-def read_text(path: Path, kind: str = "caption") -> str:
-    """A UTF-8 text file, with or without a byte order mark.
-
-    Args:
-        path: the file.
-        kind: see `clipbias.gate.SIZES`.
-
-    Raises:
-        UserError: missing, not a regular file, too large, or not UTF-8 (names the byte).
-    """
-    return gate.read_text(path, kind)
 
 
 def build_dataset(

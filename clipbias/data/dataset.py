@@ -89,6 +89,13 @@ class RetrievalDataset:
 
         return image_keys(self.load_image, len(self.image_names))
 
+    @cached_property
+    def caption_sentences(self) -> Sequence[tuple[str, ...]]:
+        """M tuples: the data set's own ``sentences`` where it knows them, else the splitter's, made once."""
+        from clipbias.data.sentences import sentences_of
+
+        return self.sentences if self.sentences is not None else list(map(sentences_of, self.captions))
+
     def __len__(self) -> int:
         """Images."""
         return len(self.image_names)

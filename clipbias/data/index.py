@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, overload
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from clipbias.data.ondemand import OnDemand
 from clipbias.data.roots import cache_folder
 from clipbias.errors import UserError
 from clipbias.files import atomic_path
@@ -92,7 +93,7 @@ def _digest(file: BinaryIO, size: int) -> bytes:
     return found.digest()
 
 
-class IndexColumn(Sequence[str]):
+class IndexColumn(OnDemand[str]):
     """Rows ``start`` to ``stop`` of a text column of an index; read from the mapped file when asked for."""
 
     def __init__(self, path: Path, column: str, start: int, stop: int) -> None:
@@ -110,16 +111,8 @@ class IndexColumn(Sequence[str]):
     def __len__(self) -> int:
         return self.stop - self.start
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        place = int(index) + (len(self) if index < 0 else 0)
-        if not 0 <= place < len(self):
-            raise IndexError(index)
+    def item(self, place: int) -> str:
+        """See `OnDemand`."""
         batch, row = divmod(self.start + place, BATCH)
         return self._values(batch)[row].as_py()
 

@@ -15,20 +15,28 @@ from clipbias.gate import not_utf8, open_file, read_lines, size_limit
 _CHUNK = 1 << 20
 
 
-def read_json_lines(path: Path) -> Iterator[tuple[dict[str, object], str]]:
-    """The objects of a file with one JSON object a line, each with its place for messages.
+def text_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of a UTF-8 table that are not empty, without their ends, each with its place for messages.
 
     Raises:
-        UserError: missing, not UTF-8, or a line that is no JSON object; names the line.
+        UserError: missing, or not UTF-8; names the line.
     """
     for number, raw in enumerate(read_lines(path, "table"), 1):
         if not raw.strip():
             continue
-        where = f"{path}, line {number:,}"
         try:
-            text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            yield raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n"), f"{path}, line {number:,}"
         except UnicodeDecodeError as error:
             raise not_utf8(path, error, number) from error
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[dict[str, object], str]]:
+    """The objects of a file with one JSON object a line, each with its place for messages.
+
+    Raises:
+        UserError: as `text_lines`, or a line that is no JSON object; names the line.
+    """
+    for text, where in text_lines(path):
         entry = parse_json(text, where)
         if not isinstance(entry, dict):
             raise UserError(f"{where}: expected a JSON object, found {type(entry).__name__}")

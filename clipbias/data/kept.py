@@ -32,3 +32,8 @@ def with_kept_images(dataset: RetrievalDataset) -> RetrievalDataset:
     Names, captions and fingerprint stay what they are.
     """
     return replace(dataset, load_image=KeptImages(dataset))
+
+
+def made_once(dataset: RetrievalDataset) -> RetrievalDataset:
+    """`with_kept_images` where the pictures are made, for more than one reader; files are read again."""
+    return dataset if hasattr(dataset.load_image, "check") else with_kept_images(dataset)

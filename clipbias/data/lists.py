@@ -14,12 +14,11 @@ from typing import Any
 
 from clipbias.data.build import build_dataset
 from clipbias.data.dataset import RetrievalDataset
-from clipbias.data.jsonfiles import field, read_json_lines, stream_json_array
+from clipbias.data.jsonfiles import field, read_json_lines, stream_json_array, text_lines
 from clipbias.data.roots import configured_root, data_root, first_existing
 from clipbias.data.spec import DatasetSpec
 from clipbias.errors import UserError
 from clipbias.formats import read_json
-from clipbias.gate import not_utf8, read_lines
 
 Entry = tuple[object, object, str]
 """Image name, caption, place for messages."""
@@ -81,17 +80,11 @@ def lines(image: str, captions: str) -> Callable[[Path], Iterator[Entry]]:
 
 def tabbed(file: Path) -> Iterator[Entry]:
     """Entries of lines "image, tab, caption" (FG-CLIP 2's Chinese sets)."""
-    for number, raw in enumerate(read_lines(file, "table"), 1):
-        where = f"{file}, line {number:,}"
-        try:
-            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise not_utf8(file, error, number) from error
-        if line.strip():
-            name, tab, text = line.partition("\t")
-            if not tab:
-                raise UserError(f"{where}: expected an image's path, a tab and a caption")
-            yield name, text, where
+    for line, where in text_lines(file):
+        name, tab, text = line.partition("\t")
+        if not tab:
+            raise UserError(f"{where}: expected an image's path, a tab and a caption")
+        yield name, text, where
 
 
 def image_root(name: str, folder: Path, images: str | None, places: Iterable[str], owner: str) -> tuple[Path, str]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clipbias import scenes as first
 from clipbias.data.dataset import RetrievalDataset
+from clipbias.data.ondemand import OnDemand
 from clipbias.data.spec import DatasetSpec
 from clipbias.errors import UserError
 from clipbias.files import content_key
@@ -48,6 +49,14 @@ def world_of(dataset: RetrievalDataset) -> World | None:
     return world if world and dataset.split in world.splits and dataset.sentences is not None else None
 
 
+def scenes_of(dataset: RetrievalDataset, world: World) -> list[Scene]:
+    """The scene that each image of a data set shows, which is of `world_of` it.
+
+    Names end in the scene's number ("test_00012"): a part of the data has not all of them.
+    """
+    return [world.sample_scene(dataset.split, int(name.rpartition("_")[2])) for name in dataset.image_names]
+
+
 @dataclass(frozen=True)
 class _Pictures:
     """``load_image`` of the scenes."""
@@ -67,7 +76,7 @@ FACT = "ground.colour"
 """The fact that is told wrong: of all scenes' captions one sentence alone states it."""
 
 
-class _ToldWrong(Sequence["tuple[int, str] | None"]):
+class _ToldWrong(OnDemand["tuple[int, str] | None"]):
     """The sentence that states the ground's colour, with another colour; made on demand."""
 
     def __init__(self, world: World, split: str) -> None:
@@ -76,26 +85,17 @@ class _ToldWrong(Sequence["tuple[int, str] | None"]):
     def __len__(self) -> int:
         return self.world.splits[self.split]
 
-    @overload
-    def __getitem__(self, index: int) -> tuple[int, str]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[tuple[int, str]]: ...
-
-    def __getitem__(self, index: int | slice) -> tuple[int, str] | list[tuple[int, str]]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if index >= len(self):
-            raise IndexError(index)
-        scene = self.world.sample_scene(self.split, index)
+    def item(self, place: int) -> tuple[int, str]:
+        """See `OnDemand`."""
+        scene = self.world.sample_scene(self.split, place)
         colour = scene.ground_colour
         told = [(k, s.text) for k, s in enumerate(self.world.long_caption(scene)) if FACT in s.facts]
-        ((place, text),) = told
-        other = Stream("needle", self.split, index).pick([c for c in GROUND_COLOURS if c != colour])
-        return place, re.sub(rf"\b{colour}\b", other, text, count=1)
+        ((sentence, text),) = told
+        other = Stream("needle", self.split, place).pick([c for c in GROUND_COLOURS if c != colour])
+        return sentence, re.sub(rf"\b{colour}\b", other, text, count=1)
 
 
-class _ShortCaptions(Sequence[str]):
+class _ShortCaptions(OnDemand[str]):
     """Short captions on demand; ``variant`` gives another draw of all of them."""
 
     def __init__(self, world: World, split: str, variant: int = 0) -> None:
@@ -104,18 +104,9 @@ class _ShortCaptions(Sequence[str]):
     def __len__(self) -> int:
         return self.world.splits[self.split]
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if index >= len(self):
-            raise IndexError(index)
-        return self.world.short_caption(self.world.sample_scene(self.split, index), self.variant)
+    def item(self, place: int) -> str:
+        """See `OnDemand`."""
+        return self.world.short_caption(self.world.sample_scene(self.split, place), self.variant)
 
 
 def load_scenes(root: object = None, split: str | None = None, variant: int = 0) -> RetrievalDataset:

@@ -24,8 +24,12 @@ def split_sentences(text: str) -> list[str]:
     return out
 
 
-def dataset_sentences(dataset: RetrievalDataset) -> list[tuple[str, ...]]:
-    """The sentences of every caption: the data set's own where it knows them, else the splitter's."""
-    if dataset.sentences is not None:
-        return list(dataset.sentences)
-    return [tuple(split_sentences(caption)) or (caption,) for caption in dataset.captions]
+def sentences_of(text: str) -> tuple[str, ...]:
+    """The sentences of a caption as probes take them: one at least, if an empty one."""
+    return tuple(split_sentences(text)) or (text,)
+
+
+def caption_sentences(dataset: RetrievalDataset, caption: int) -> tuple[str, ...]:
+    """The sentences of one caption, where those of all (`RetrievalDataset.caption_sentences`) are not needed."""
+    known = dataset.sentences
+    return sentences_of(dataset.captions[caption]) if known is None else tuple(known[caption])

@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipbias.data.build import build_dataset, read_text
+from clipbias.data.build import build_dataset
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.digests import file_digest
 from clipbias.data.images import SUFFIXES, inside, open_image
@@ -17,7 +17,7 @@ from clipbias.data.tables import CAPTION_COLUMNS, IMAGE_COLUMNS, column, table_p
 from clipbias.data.tables import SUFFIXES as TABLES
 from clipbias.errors import UserError
 from clipbias.files import content_key
-from clipbias.gate import check_count, count_limit
+from clipbias.gate import check_count, count_limit, read_text
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -109,7 +109,7 @@ def _folder_pairs(folder: Path, follow_links: bool) -> Iterator[Pair]:
             lonely.append(image.name)
             continue
         name = str(text.relative_to(folder))
-        yield str(image.relative_to(folder)), read_text(inside(folder, name, follow_links)), str(text)
+        yield str(image.relative_to(folder)), read_text(inside(folder, name, follow_links), "caption"), str(text)
     if lonely:
         raise UserError(
             f"{folder}: {len(lonely):,} of {len(images):,} images have no .txt beside them, {lonely[0]} first; "
@@ -119,7 +119,10 @@ def _folder_pairs(folder: Path, follow_links: bool) -> Iterator[Pair]:
 
 @dataclass(frozen=True)
 class _HubImages:
-    """``load_image`` of a data set of the ``datasets`` library: its bytes are decoded here, within the limits."""
+    """``load_image`` of a data set of the ``datasets`` library: its bytes are decoded here, within the limits.
+
+    ``rows`` have the column undecoded.
+    """
 
     rows: Any
     column: str
@@ -127,9 +130,7 @@ class _HubImages:
 
     def _raw(self, index: int) -> tuple[BytesIO | Path, str]:
         """The encoded image of a row: its bytes, or the file that it names."""
-        import datasets
-
-        raw = self.rows.cast_column(self.column, datasets.Image(decode=False))[index][self.column]
+        raw = self.rows[index][self.column]
         label = f"row {index:,}, column {self.column}"
         if not isinstance(raw, dict) or not (raw.get("bytes") or raw.get("path")):
             raise UserError(f"{label}: no image there")
@@ -173,16 +174,16 @@ def _hugging_face(
     image = column(columns[0], IMAGE_COLUMNS, found.column_names, path, "image")
     caption = column(columns[1], CAPTION_COLUMNS, found.column_names, path, "caption")
 
-    def load_image(index: int) -> Image.Image:
-        from PIL import ImageOps
-
-        picture = found[index][image]
-        return ImageOps.exif_transpose(picture).convert("RGB") if upright else picture
-
     def pairs() -> Iterator[Pair]:
         for number, texts in enumerate(found[caption]):
             for text in texts if isinstance(texts, list) else [texts]:
                 yield f"row-{number:07d}", text, f"{path}, row {number:,}"
 
     words = f"{path} (Hugging Face datasets, split {split or 'all'}): {{images}} images, {{captions}} captions"
-    return build_dataset(path, split or "all", words, pairs(), Path("."), load_image=_HubImages(found, image, upright))
+    try:
+        rows = found.cast_column(image, datasets.Image(decode=False))
+    except Exception as error:  # Arrow's, the library's own, and what Python has for odd columns
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(f"{path}: the column {image!r} holds no images ({reason})") from error
+    made = _HubImages(rows, image, upright)
+    return build_dataset(path, split or "all", words, pairs(), Path("."), load_image=made)

@@ -12,7 +12,8 @@ import pandas as pd
 from clipbias.errors import UserError
 from clipbias.probe.spec import find_probes
 from clipbias.results.card import padding_change
-from clipbias.results.folder import Finished, load_runs, top1
+from clipbias.results.folder import Finished, load_runs
+from clipbias.results.queries import top1
 from clipbias.results.record import Row
 from clipbias.stats.intervals import Interval
 from clipbias.stats.seeds import from_estimates, over_seeds

@@ -35,6 +35,24 @@ def split_revision(repository: str) -> tuple[str, str | None]:
     return name, revision or None
 
 
+def local_folder(source: str, revision: str | None) -> Path | None:
+    """The folder that a model's source names, None where it is none here.
+
+    Raises:
+        UserError: a folder, and a revision of it.
+    """
+    if not Path(source).is_dir():
+        return None
+    if revision:
+        raise UserError(f"{source} is a folder here and has no revisions")
+    return Path(source)
+
+
+def commit_of(folder: Path) -> str:
+    """The commit that a folder of the hub's cache holds; "" for any other."""
+    return folder.name if folder.parent.name == "snapshots" else ""
+
+
 def out_of_reach(patience: float = _PATIENCE) -> str:
     """Why the hub cannot be reached, in words; "" where it can. ``patience``: as `unreachable` takes it."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):

@@ -21,8 +21,6 @@ from clipbias.models.towers import EOT, PAD, SOT
 if TYPE_CHECKING:
     from open_clip.tokenizer import SimpleTokenizer
 
-VOCABULARY_SIZE = 49_408
-
 
 class Tokens(Protocol):
     """Texts to ids, in two steps: the ids of a text alone, and rows of ids with special tokens and padding.

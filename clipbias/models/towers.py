@@ -75,7 +75,7 @@ def move_pads(ids: Tensor, n_pre: Tensor, text_start: int) -> Tensor:
     return torch.cat([ids[:, :text_start], ids[:, text_start:].gather(1, source)], dim=1)
 
 
-def _qkv(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def qkv(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values [B, H, L, W/H] of one residual block for ``x`` [B, L, W]."""
     heads = block.attn.num_heads
     projected = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
@@ -83,7 +83,7 @@ def _qkv(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tens
     return q, k, v
 
 
-def _finish_block(block: ResidualAttentionBlock, x: Tensor, mixed: Tensor) -> Tensor:
+def finish_block(block: ResidualAttentionBlock, x: Tensor, mixed: Tensor) -> Tensor:
     """Output projection and MLP of one block; ``mixed`` [B, H, L, W/H] is the attention's result."""
     x = x + block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2)))
     return x + block.ls_2(block.mlp(block.ln_2(x)))
@@ -97,18 +97,18 @@ def _project(tower: TextTransformer, pooled: Tensor) -> Tensor:
 
 
 def _causal_block(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
-    q, k, v = _qkv(block, x)
-    return _finish_block(block, x, F.scaled_dot_product_attention(q, k, v, is_causal=True))
+    q, k, v = qkv(block, x)
+    return finish_block(block, x, F.scaled_dot_product_attention(q, k, v, is_causal=True))
 
 
 def _prefixed_block(block: ResidualAttentionBlock, x: Tensor, prefix: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """A block on each text [B, L, W] behind the one shared prefix [1, P, W]; ``mask`` [B, 1, L, P + L]."""
-    pq, pk, pv = _qkv(block, prefix)
-    q, k, v = _qkv(block, x)
+    pq, pk, pv = qkv(block, prefix)
+    q, k, v = qkv(block, x)
     keys = torch.cat([pk.expand(len(x), -1, -1, -1), k], dim=2)
     values = torch.cat([pv.expand(len(x), -1, -1, -1), v], dim=2)
-    x = _finish_block(block, x, F.scaled_dot_product_attention(q, keys, values, attn_mask=mask))
-    return x, _finish_block(block, prefix, F.scaled_dot_product_attention(pq, pk, pv, is_causal=True))
+    x = finish_block(block, x, F.scaled_dot_product_attention(q, keys, values, attn_mask=mask))
+    return x, finish_block(block, prefix, F.scaled_dot_product_attention(pq, pk, pv, is_causal=True))
 
 
 _BLOCKS = (_causal_block, _prefixed_block)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipbias.errors import UserError
-from clipbias.models.encoder import Encoder, opened
+from clipbias.models.encoder import PATHS, Encoder, opened
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -81,7 +81,7 @@ class WrappedEncoder(Encoder):
         )
 
     def _parts(self) -> dict[str, Any]:
-        return {"images": {"paths": "upright by EXIF, RGB"}, "tokens": {"kind": "the model's own"}}
+        return {"images": {"paths": PATHS}, "tokens": {"kind": "the model's own"}}
 
     def _own(self, function: str) -> Callable[[Any], Any]:
         own = getattr(self.model, function, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.limited import limited
@@ -13,10 +13,7 @@ from clipbias.errors import UserError
 from clipbias.models.encoder import Encoder
 from clipbias.models.loading import load_model
 from clipbias.probe.spec import Probe, find_probes, reference
-from clipbias.results.settings import Settings
-
-if TYPE_CHECKING:
-    pass
+from clipbias.results.settings import RESERVED, Settings
 
 
 def open_encoder(settings: Settings, trust_remote_code: bool = False) -> Encoder:
@@ -31,7 +28,7 @@ def open_encoder(settings: Settings, trust_remote_code: bool = False) -> Encoder
     """
     # A record may come from anybody: it cannot ask for code to be run (`load_model` wants a Python bool for that).
     options: dict[str, Any] = dict(settings.model_options)
-    if own := options.keys() & {"name", "weights", "device", "precision", "revision", "trust_remote_code"}:
+    if own := options.keys() & set(RESERVED["model_options"]):
         raise UserError(f"{settings.model}: the record gives {', '.join(sorted(own))} as a model option; refused")
     encoder = load_model(
         settings.model,

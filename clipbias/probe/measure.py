@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from clipbias.probe.positions import by_sentence
 from clipbias.results.record import QUERY_COLUMNS, Row
@@ -92,6 +93,16 @@ def sentence_rows(
     for count, (numbers, curve) in by_sentence(weights, sentences).items():
         rows += curve_means(cluster[numbers], curve, probe, f"{metric}_by_sentence", order, f"sentences-{count}")
     return rows
+
+
+def preferred(right: Tensor, wrong: Tensor) -> np.ndarray:
+    """1 where the right text is nearer, 0.5 where both are as near [N]; chance is 0.5."""
+    return (right > wrong).double().numpy() + 0.5 * (right == wrong).double().numpy()
+
+
+def spread(count: int, most: int) -> np.ndarray:
+    """At most ``most`` of ``count`` numbers from 0, the first and the last among them, as even as can be."""
+    return np.linspace(0, count - 1, min(most, count)).astype(int)
 
 
 def token_shares(sentences: Sequence[np.ndarray]) -> list[np.ndarray]:

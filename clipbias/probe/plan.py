@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipbias.data.dataset import RetrievalDataset
-from clipbias.data.sentences import dataset_sentences, split_sentences
+from clipbias.data.sentences import sentences_of
 from clipbias.probe.costs import applied, drawn, kind_texts, needs_images, passes_on_its_own
 from clipbias.probe.spec import Probe
 
@@ -39,13 +39,13 @@ class Cost:
 def cost(dataset: RetrievalDataset, probes: Sequence[Probe]) -> Cost:
     """The cost of ``probes`` on ``dataset``: each distinct text and each image once, as `Session` encodes them."""
     texts: set[tuple[Any, ...]] = set()
-    sentences = dataset_sentences(dataset)
+    sentences = dataset.caption_sentences
     long = [pair for probe in probes for pair in drawn(probe)]
     for caption, before in zip(dataset.captions, sentences, strict=True) if long else ():
         texts |= applied(long, caption, before)
     short = [pair for probe in probes for pair in drawn(probe, "short")]
     for text in (dataset.short_captions or ()) if short else ():
-        texts |= applied(short, text, tuple(split_sentences(text)) or (text,))
+        texts |= applied(short, text, sentences_of(text))
     asked = sum(_asked(probe, sentences) for probe in probes if not probe.conditions and not passes_on_its_own(probe))
     images = len(dataset.image_names) if any(map(needs_images, probes)) else 0
     return Cost(images, len(texts) + asked, tuple(p.name for p in probes if passes_on_its_own(p)))

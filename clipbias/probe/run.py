@@ -36,25 +36,23 @@ def run_probe(
     Raises:
         UserError: the probe's kind is unknown, cannot be answered for this model or data, or the folder is taken.
     """
+    return run_or_reuse(session, probe, results, command, settings)[0]
+
+
+def run_or_reuse(
+    session: Session, probe: Probe, results: Path, command: str = "", settings: Settings | None = None
+) -> tuple[Path, bool]:
+    """`run_probe`, and whether the run had been finished before."""
     run = described(session, probe, command, settings)
     folder = place_for(results, run)
     if _done(folder, run):
-        return folder
+        return folder, True
     began = time.monotonic()
     rows, queries = KINDS[probe.kind](session, probe)
     run = replace(run, seconds=round(time.monotonic() - began, 3), created=_now())
+    # Looked at again: what took long may have been overtaken.
     write_run(place_for(results, run), run, rows, queries)
-    return folder
-
-
-def is_done(session: Session, probe: Probe, results: Path, settings: Settings | None = None) -> bool:
-    """Whether `run_probe` would reuse a finished run.
-
-    Raises:
-        UserError: as `run_probe`, where the folder is taken.
-    """
-    run = described(session, probe, settings=settings)
-    return _done(place_for(results, run), run)
+    return folder, False
 
 
 def _done(folder: Path, run: Run) -> bool:

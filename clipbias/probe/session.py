@@ -11,7 +11,7 @@ from torch import Tensor
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.image_checks import require_readable
 from clipbias.data.image_loaders import LazyImages, SomeImages
-from clipbias.data.sentences import dataset_sentences, split_sentences
+from clipbias.data.sentences import sentences_of
 from clipbias.errors import UserError
 from clipbias.files import content_key
 from clipbias.models.encoder import Encoder
@@ -54,17 +54,12 @@ class Session:
         self.dataset = dataset
         self.seed = seed
         self.progress = progress
-        self.sentences = dataset_sentences(dataset)
+        self.sentences = dataset.caption_sentences
         self._rows: dict[TextKey, int] = {}
-        self._features: list[Tensor] = []
-        self._lengths: list[np.ndarray] = []
+        self._features = torch.empty(0, 0)
+        self._lengths = np.empty(0, dtype=np.int64)
         self._images: Tensor | None = None
         self._rankings: dict[tuple[TextKey, ...], dict[str, Ranking]] = {}
-
-    @property
-    def image_keys(self) -> list[bytes | None]:
-        """A digest of each image's content; None each where the images are made, not read."""
-        return self.dataset.image_keys
 
     def images(self) -> Tensor:
         """Image features [N, D]; nothing is encoded before every image that has to be was seen to be readable.
@@ -73,7 +68,7 @@ class Session:
             UserError: names every image that cannot be read.
         """
         if self._images is None:
-            keys = self.image_keys if self.store is not None else []
+            keys = self.dataset.image_keys if self.store is not None else []
             space = space_of(self.encoder, "images")
             if self.store is None or not space or not any(keys):
                 # Where images are made and not read, making them is the check.
@@ -120,12 +115,12 @@ class Session:
         for form in dict.fromkeys(key[1:] for key in new):
             keys = [key for key in new if key[1:] == form]
             features, lengths = self._encode([text for text, *_ in keys], *form)
-            self._features.append(features)
-            self._lengths.append(lengths)
+            self._features = torch.cat([self._features, features]) if len(self._features) else features
+            self._lengths = np.concatenate([self._lengths, lengths])
             for key in keys:
                 self._rows[key] = len(self._rows)
         rows, inverse = np.unique([self._rows[t] for t in texts], return_inverse=True)
-        return torch.cat(self._features)[rows], inverse, np.concatenate(self._lengths)[rows][inverse]
+        return self._features[rows], inverse, self._lengths[rows][inverse]
 
     def captions(self, kind: str) -> tuple[Sequence[str], Sequence[tuple[str, ...]]]:
         """The captions [M] and their sentences: "long" ones, or "short" ones where the data set has them.
@@ -138,7 +133,7 @@ class Session:
         if self.dataset.short_captions is None:
             raise UserError(f"{self.dataset.name} has no short captions; leave out the probes that ask for them")
         short = [self.dataset.short_captions[int(i)] for i in self.dataset.caption_image]
-        return short, [tuple(split_sentences(text)) or (text,) for text in short]
+        return short, list(map(sentences_of, short))
 
     def clusters(self, direction: str) -> np.ndarray:
         """The image that each query of a direction belongs to."""
@@ -185,12 +180,14 @@ class Session:
             self.progress("texts", min(start + _TEXT_CHUNK, len(texts)), len(texts))
         return torch.cat(parts) if len(parts) != 1 else parts[0]
 
-    def leaders(self, texts: Sequence[TextKey]) -> np.ndarray:
-        """The image [M] that is ranked first for each text of a caption, -1 where that is its own (`leaders`)."""
-        better = self.rankings(texts)["t2i"].better
-        features, row, _ = self.texts(texts)
-        owner, missed = self.dataset.caption_image, np.flatnonzero(better > 0)
-        return leaders(features, self.images(), owner, row, missed, self.encoder.device)
+    def retrieved(self, texts: Sequence[TextKey]) -> tuple[dict[str, Ranking], np.ndarray, np.ndarray]:
+        """Of one text a caption: `rankings`; the image [M] that is first, -1 where that is the caption's own
+        (`leaders`); uncut token counts [M]."""
+        found, images = self.rankings(texts), self.images()
+        features, row, lengths = self.texts(texts)
+        missed = np.flatnonzero(found["t2i"].better > 0)
+        first = leaders(features, images, self.dataset.caption_image, row, missed, self.encoder.device)
+        return found, first, lengths
 
     def rankings(self, texts: Sequence[TextKey]) -> dict[str, Ranking]:
         """Both directions' ranks of one text a caption."""

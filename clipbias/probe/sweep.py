@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clipbias.data.dataset import RetrievalDataset
-from clipbias.data.kept import with_kept_images
+from clipbias.data.kept import made_once
 from clipbias.errors import NotApplicable, UserError
 from clipbias.models.encoder import Encoder
 from clipbias.probe.asked import open_encoder
 from clipbias.probe.distributed import process_group, serve, shared
-from clipbias.probe.run import is_done, run_probe
+from clipbias.probe.run import run_or_reuse
 from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
 from clipbias.probe.store import EmbeddingStore
 from clipbias.progress import Progress
-from clipbias.results.settings import Settings
+from clipbias.results.settings import OF_DATA, Settings
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def run_sweep(
         UserError: a model or probe fails and ``go_on`` is not set.
     """
     several = len(sweep.models) > 1
-    datasets = [(asked, _kept(dataset) if several else dataset) for asked, dataset in sweep.datasets]
+    datasets = [(asked, made_once(dataset) if several else dataset) for asked, dataset in sweep.datasets]
     with process_group() as number:
         for place, (asked, loaded) in enumerate(sweep.models):
             begin(place * len(datasets), asked.model)
@@ -102,25 +102,7 @@ def run_sweep(
                     continue
                 begin(place * len(datasets) + step, f"{encoder.name} on {dataset.name}")
                 with shared(encoder) as working:
-                    yield from _part(sweep, working, dataset, _merged(asked, on), progress)
-
-
-def _merged(model: Settings, data: Settings) -> Settings:
-    """Settings of the model with those of the data."""
-    return replace(
-        model,
-        data=data.data,
-        root=data.root,
-        split=data.split,
-        options=data.options,
-        skip_bad=data.skip_bad,
-        limit=data.limit,
-    )
-
-
-def _kept(dataset: RetrievalDataset) -> RetrievalDataset:
-    """Pictures that are made are made once for all models."""
-    return dataset if hasattr(dataset.load_image, "check") else with_kept_images(dataset)
+                    yield from _part(sweep, working, dataset, replace(asked, **on.part(OF_DATA)), progress)
 
 
 def _part(
@@ -132,8 +114,7 @@ def _part(
         settings = replace(asked, probe=name, device=str(encoder.device))
         outcome = Outcome(encoder.name, dataset.name, probe.name)
         try:
-            reused = is_done(session, probe, sweep.out, settings)
-            folder = run_probe(session, probe, sweep.out, settings=settings)
+            folder, reused = run_or_reuse(session, probe, sweep.out, settings=settings)
             yield replace(outcome, folder=folder, reused=reused)
         except UserError as error:
             left_out = sweep.lenient or (isinstance(error, NotApplicable) and len(sweep.probes) > 1)

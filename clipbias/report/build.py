@@ -10,6 +10,7 @@ from pathlib import Path
 from clipbias.errors import CheckFailed
 from clipbias.files import folder_lock, write_text
 from clipbias.report.ablations import ablation_figures
+from clipbias.report.boards import board_texts
 from clipbias.report.display import ordered
 from clipbias.report.draw import data_figures
 from clipbias.report.examples import PER_PROBE, Datasets, find_examples
@@ -21,8 +22,8 @@ from clipbias.report.page.build import build_page
 from clipbias.report.site import write_site
 from clipbias.report.steps import step_figures
 from clipbias.report.style import PAPER, Drawn, Look
-from clipbias.report.tables import leaderboard, shown, to_csv, to_latex, to_markdown
-from clipbias.results.card import cards, wide_cards
+from clipbias.report.tables import leaderboard, to_latex
+from clipbias.results.card import cards
 from clipbias.results.folder import Finished, load_runs
 from clipbias.results.ranks import shared_ranks
 
@@ -92,22 +93,17 @@ def gather(
         drawn += step_figures(rows[rows["data"] == data], data, out, looks)
     drawn += ablation_figures(results, out, looks, damaged)
     board = leaderboard(rows, shared_ranks(runs), scalars)
-    written = {
-        "leaderboard.csv": to_csv(board),
-        "leaderboard.md": to_markdown(shown(board)),
-        "leaderboard.tex": to_latex(board),
-        "cards.csv": to_csv(scalars),
-        "cards.md": to_markdown(wide_cards(scalars)),
-    }
+    written = {"leaderboard.tex": to_latex(board), **board_texts(board, scalars, "leaderboard", "cards")}
     for name, text in written.items():
         write_text(out / name, text)
-    downloads = [(n, _KINDS[n.rpartition(".")[2]], text) for n, text in written.items() if not n.endswith("md")]
+    downloads = [(name, kind, written[name]) for name, kind in _DOWNLOADS.items()]
     datasets: Datasets = {}
     seen, heat = find_examples(runs, examples, datasets), find_heat(runs, datasets)
-    lines = board_lines(runs, scalars, models)
+    lines = board_lines(rows, runs, scalars, models)
     return Material(runs, lines, drawn, seen, heat, models, out, downloads)
 
 
 _PATIENCE = 60.0
 """Seconds to wait for another process that writes the same report."""
-_KINDS = {"csv": "text/csv", "tex": "application/x-tex"}
+_DOWNLOADS = {"leaderboard.csv": "text/csv", "leaderboard.tex": "application/x-tex", "cards.csv": "text/csv"}
+"""Tables that the page offers."""

@@ -14,12 +14,12 @@ from PIL import Image
 
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.loading import load_dataset
-from clipbias.data.sentences import split_sentences
+from clipbias.data.sentences import caption_sentences, sentences_of
 from clipbias.errors import UserError
 from clipbias.probe.spec import Condition, parse_probe
-from clipbias.results.folder import Finished, ranks
+from clipbias.results.folder import Finished
+from clipbias.results.queries import credits, ranks
 from clipbias.results.record import LEADER
-from clipbias.stats.ties import credit
 
 PER_PROBE = 8
 _SIDE = 192
@@ -100,16 +100,6 @@ def same_data(datasets: Datasets, name: str, split: str, fingerprint: str) -> Re
     return datasets[key]
 
 
-def caption_sentences(dataset: RetrievalDataset, query: int) -> tuple[str, ...]:
-    """The sentences of a long caption, as probes see them."""
-    known = dataset.sentences
-    return (
-        tuple(known[query])
-        if known is not None
-        else tuple(split_sentences(dataset.captions[query])) or (dataset.captions[query],)
-    )
-
-
 def _of_one_probe(
     dataset: RetrievalDataset, name: str, spec: str, runs: Sequence[Finished], per_probe: int
 ) -> list[Example]:
@@ -153,7 +143,7 @@ def _of_one_probe(
 
 def _found(side: pd.DataFrame) -> np.ndarray:
     """Credit for the first place of each query."""
-    return credit(side["better"].to_numpy(), side["equal"].to_numpy(), side["right"].to_numpy(), 1)
+    return credits(side).to_numpy()
 
 
 def _sides(table: pd.DataFrame, baseline: str, condition: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -194,8 +184,7 @@ def _text(dataset: RetrievalDataset, condition: Condition, query: int) -> str:
     """A caption as a condition has it; what it does to token ids is not shown."""
     image = int(dataset.caption_image[query])
     if condition.captions == "short" and dataset.short_captions is not None:
-        caption = dataset.short_captions[image]
-        sentences = tuple(split_sentences(caption)) or (caption,)
+        sentences = sentences_of(dataset.short_captions[image])
     else:
         sentences = caption_sentences(dataset, query)
     return " ".join(condition.apply(sentences) or sentences)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from clipbias.report.examples import Datasets, caption_sentences, data_uri, same_data
+from clipbias.data.sentences import caption_sentences
+from clipbias.report.examples import Datasets, data_uri, same_data
 from clipbias.results.folder import Finished
 from clipbias.results.record import LEFT_OUT
 

@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 
 from clipbias.errors import UserError
 from clipbias.names import for_csv, for_latex, for_markdown
+from clipbias.report.columns import MEASURES, Column, told
 from clipbias.report.display import model_name
+from clipbias.results.card import ends_text
 
-
-@dataclass(frozen=True)
-class Measure:
-    """A measured column of the leaderboard; its interval is in ``NAME low`` and ``NAME high``.
-
-    Attributes:
-        name: of the column.
-        better: "high", "low" or "zero" (nearest to 0).
-        signed: a change, shown with its sign.
-        interval: shown to people too.
-    """
-
-    name: str
-    better: str = "high"
-    signed: bool = False
-    interval: bool = True
-
-
-MEASURES = (
-    Measure("T2I R@1"),
-    Measure("T2I R@5", interval=False),
-    Measure("T2I R@10", interval=False),
-    Measure("I2T R@1"),
-    Measure("I2T R@5", interval=False),
-    Measure("I2T R@10", interval=False),
-    Measure("drop first", "zero", signed=True),
-    Measure("swap 1-4", "zero", signed=True),
-    Measure("first-sentence reliance", "low"),
-    Measure("padding change", "zero", signed=True),
-)
+_KEYS = ["data", "protocol", "model"]
 LATEX_COLUMNS = ("T2I R@1", "I2T R@1", "drop first", "swap 1-4", "first-sentence reliance")
 
 
@@ -58,21 +30,19 @@ def leaderboard(
         scalars: as `cards` gives them; ``first-sentence reliance`` (% of R@1) and ``padding change`` (points,
             mean over 1 to 5 sentences) say how much of the score rests on the first sentence and on early positions.
     """
-    full = rows[(rows["condition"] == "full") & (rows["scope"] == "all") & (rows["probe"] == "drop-first")]
     out = []
-    for (data, protocol, model), part in full.groupby(["data", "protocol", "model"]):
-        line: dict[str, object] = {"data": data, "rank": "", "model": model, "context": int(part["context"].iloc[0])}
+    full = rows[(rows["condition"] == "full") & (rows["scope"] == "all") & (rows["probe"] == "drop-first")]
+    contexts = full.drop_duplicates(_KEYS).set_index(_KEYS)["context"]
+    for (data, protocol, model), found in told(rows, scalars, _KEYS).items():
+        if (data, protocol, model) not in contexts:
+            continue
+        line: dict[str, object] = {"data": data, "rank": "", "model": model}
+        line["context"] = int(contexts[data, protocol, model])
         if ranks is not None:
             mine = (ranks["data"] == data) & (ranks["protocol"] == protocol) & (ranks["model"] == model)
             line["rank"] = next(iter(ranks.loc[mine, "rank"]), "")
-        found = _recalls(part)
-        found |= _changes(rows[(rows["data"] == data) & (rows["model"] == model) & (rows["direction"] == "t2i")])
-        if scalars is not None:
-            chosen = scalars[(scalars["data"] == data) & (scalars["model"] == model)]
-            for name, *numbers in chosen[["scalar", "value", "low", "high"]].itertuples(index=False):
-                found[name] = tuple(numbers)
         for measure in MEASURES:
-            for suffix, number in zip(("", " low", " high"), found.get(measure.name, (None,) * 3), strict=True):
+            for suffix, number in zip(("", " low", " high"), found.number(measure) or (None,) * 3, strict=True):
                 line[measure.name + suffix] = None if number is None or pd.isna(number) else round(float(number), 4)
         out.append(line | {"protocol": protocol})
     numbers = [measure.name + suffix for measure in MEASURES for suffix in ("", " low", " high")]
@@ -82,41 +52,13 @@ def leaderboard(
     return table.assign(_best=best).sort_values(order).drop(columns="_best").reset_index(drop=True)
 
 
-Numbers = dict[str, tuple[float | None, ...]]
-
-
-def _recalls(part: pd.DataFrame) -> Numbers:
-    """Recalls of whole captions with their intervals, in percent."""
-    found: Numbers = {}
-    for direction, metric, *numbers in part[["direction", "metric", "value", "low", "high"]].itertuples(index=False):
-        if metric.startswith("recall@"):
-            name = f"{direction.upper()} R@{metric.partition('@')[2]}"
-            found[name] = tuple(None if number is None else 100 * number for number in numbers)
-    return found
-
-
-def _changes(rows: pd.DataFrame) -> Numbers:
-    """Changes of T2I R@1 with their intervals, in points."""
-    found: Numbers = {}
-    for probe, name in (("drop-first", "drop first"), ("swap-1-4", "swap 1-4")):
-        changed = rows[
-            (rows["probe"] == probe) & (rows["metric"] == "recall@1") & (rows["scope"] == "eligible")
-            & rows["delta"].notna()
-        ]  # fmt: skip
-        if len(changed):
-            row = changed.iloc[0]
-            found[name] = tuple(100 * float(row[column]) for column in ("delta", "delta_low", "delta_high"))
-    return found
-
-
-def _texts(board: pd.DataFrame, measure: Measure) -> list[tuple[str, str]]:
+def _texts(board: pd.DataFrame, measure: Column) -> list[tuple[str, str]]:
     """Value and interval of each line of a column, as people read them; "" where there is none."""
     sign = "+" if measure.signed else ""
     out = []
     names = [measure.name, f"{measure.name} low", f"{measure.name} high"]
     for value, low, high in board[names].astype(float).to_numpy():
-        ends = "" if pd.isna(low) or pd.isna(high) else f"{low:{sign}.1f} to {high:{sign}.1f}"
-        out.append(("" if pd.isna(value) else f"{value:{sign}.1f}", ends))
+        out.append(("" if pd.isna(value) else f"{value:{sign}.1f}", ends_text(low, high, sign)))
     return out
 
 
@@ -152,12 +94,12 @@ def shown(board: pd.DataFrame, columns: Sequence[str] = (), between: str = " ") 
     return out.assign(protocol=board["protocol"])
 
 
-def _measures(columns: Sequence[str]) -> list[Measure]:
+def _measures(columns: Sequence[str]) -> list[Column]:
     known = {measure.name: measure for measure in MEASURES}
     return [known[name] for name in columns or known]
 
 
-def best_of(board: pd.DataFrame, measure: Measure) -> list[bool]:
+def best_of(board: pd.DataFrame, measure: Column) -> list[bool]:
     """Which lines hold the best number of a column, to the digit that is shown, within data set and protocol."""
     values = board[measure.name].astype(float).round(1)
     worth = {"high": values, "low": -values, "zero": -values.abs()}[measure.better]
@@ -189,15 +131,15 @@ def to_latex(board: pd.DataFrame, columns: Sequence[str] = LATEX_COLUMNS) -> str
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def _latex_cells(board: pd.DataFrame, measure: Measure) -> list[str]:
+def _latex_cells(board: pd.DataFrame, measure: Column) -> list[str]:
     out = []
     for (value, ends), best in zip(_texts(board, measure), best_of(board, measure), strict=True):
         if not value:
             out.append("--")
             continue
         set_value = rf"$\mathbf{{{value}}}$" if best else f"${value}$"
-        low, _, high = ends.partition(" to ")
-        small = rf" {{\scriptsize(${low}$ to ${high}$)}}" if ends and measure.interval else ""
+        low, high = (end if end == "open" else f"${end}$" for end in (ends or "open to open").split(" to "))
+        small = rf" {{\scriptsize({low} to {high})}}" if ends and measure.interval else ""
         out.append(set_value + small)
     return out
 

@@ -19,7 +19,7 @@ from clipbias.models.identity import with_fingerprint
 from clipbias.probe.spec import Probe, parse_probe
 from clipbias.rerun.known import known_data, known_weights
 from clipbias.rerun.recompute import query_faults, row_faults
-from clipbias.results.folder import Finished, file_digest, read_run, run_folder
+from clipbias.results.folder import Finished, file_digest, finished, run_folder
 from clipbias.results.published import Published, chosen, read_published
 from clipbias.results.record import Run, sealed
 from clipbias.results.settings import read_settings
@@ -63,7 +63,7 @@ class Distance:
 def check_folder(folder: Path) -> Checked:
     """The check of one run folder; a folder that cannot be read is one fault."""
     try:
-        one = Finished(folder, read_run(folder))
+        one = finished(folder)
         rows, queries = one.rows, one.queries
     except UserError as error:
         return Checked(folder, (str(error),))

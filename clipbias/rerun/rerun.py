@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from clipbias.data.dataset import RetrievalDataset
-from clipbias.data.kept import with_kept_images
+from clipbias.data.kept import made_once
 from clipbias.errors import UserError
 from clipbias.models.encoder import Encoder
 from clipbias.probe.asked import open_dataset, open_encoder
@@ -20,7 +20,7 @@ from clipbias.probe.spec import parse_probe
 from clipbias.probe.store import EmbeddingStore
 from clipbias.results.folder import read_rows, read_run
 from clipbias.results.record import Row, Run
-from clipbias.results.settings import Settings, read_settings
+from clipbias.results.settings import OF_DATA, OF_MODEL, Settings, read_settings
 
 TOLERANCE = 0.0025
 _NAMED = ("probe", "condition", "order", "x", "baseline", "direction", "metric", "scope")
@@ -75,11 +75,9 @@ class Sessions:
         """The session that settings ask for; the last one where only the probe differs."""
         asked = settings.changed(probe="")
         if self._session is None or asked != self._asked:
-            part = str([settings.data, settings.root, settings.split, settings.options, settings.skip_bad])
+            part = str(settings.part(OF_DATA))
             if part not in self._data:
-                dataset = open_dataset(settings)
-                made = not hasattr(dataset.load_image, "check")
-                self._data = {part: with_kept_images(dataset) if made else dataset}
+                self._data = {part: made_once(open_dataset(settings))}
             more: dict[str, Any] = {} if self._progress is None else {"progress": self._progress}
             self._session = Session(
                 self._encoder_of(settings), self._data[part], settings.seed, store=self._store, **more
@@ -87,10 +85,10 @@ class Sessions:
             self._asked = asked
         return self._session
 
-    def _encoder_of(self, s: Settings) -> Encoder:
-        part = str([s.model, s.weights, s.revision, s.model_options, s.device, s.precision, s.compile])
+    def _encoder_of(self, settings: Settings) -> Encoder:
+        part = str(settings.part(OF_MODEL))
         if self._encoder is None or self._encoder[0] != part:
-            self._encoder = (part, open_encoder(s, self._trust))
+            self._encoder = (part, open_encoder(settings, self._trust))
         return self._encoder[1]
 
 

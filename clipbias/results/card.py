@@ -23,7 +23,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from clipbias.results.folder import Finished, top1
+from clipbias.results.folder import Finished
+from clipbias.results.queries import top1
 from clipbias.results.record import Row
 from clipbias.stats.intervals import difference, ratio
 from clipbias.stats.trend import page
@@ -141,6 +142,13 @@ def cards(runs: Sequence[Finished]) -> pd.DataFrame:
     )
 
 
+def ends_text(low: float, high: float, sign: str = "") -> str:
+    """An interval for people, to one digit: "1.0 to 2.5", or with an open end "open to 2.5"; "" where there is none."""
+    if np.isnan(low) or np.isnan(high):
+        return ""
+    return " to ".join(f"{end:{sign}.1f}" if np.isfinite(end) else "open" for end in (low, high))
+
+
 def wide_cards(table: pd.DataFrame) -> pd.DataFrame:
     """`cards` for people: a line per data set and model, a column per scalar, ``value (low to high)``."""
     if table.empty:
@@ -150,6 +158,6 @@ def wide_cards(table: pd.DataFrame) -> pd.DataFrame:
         trend = (
             "" if np.isnan(p) else f"; {'rising' if z > 0 else 'falling'}, p {'<0.001' if p < 0.001 else f'{p:.3f}'}"
         )
-        cells.append(f"{value:.1f}{' or more' if more else ''} ({low:.1f} to {high:.1f}{trend})")
+        cells.append(f"{value:.1f}{' or more' if more else ''} ({ends_text(low, high)}{trend})")
     wide = table.assign(text=cells).pivot(index=["data", "model"], columns="scalar", values="text")
     return wide.reindex(columns=list(SCALARS)).astype(object).fillna("").reset_index().rename_axis(columns=None)

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from clipbias.errors import UserError
-from clipbias.results.folder import Finished, credits, load_runs, ranks, read_queries, read_run
+from clipbias.results.folder import Finished, finished, load_runs
+from clipbias.results.queries import credits, ranks
 from clipbias.results.record import Run, condition_of
 from clipbias.stats.contrasts import EXTREME, Equivalence, contrast, equivalence
 from clipbias.stats.intervals import Interval, difference
@@ -52,22 +53,22 @@ class Comparison:
     clusters: int
 
 
-def compare_runs(first: Path, second: Path, margin: float | None = None, seed: int = 0) -> list[Comparison]:
-    """One `Comparison` per condition and direction of two run folders of one probe on the same data.
+def compare_runs(first: Finished, second: Finished, margin: float | None = None, seed: int = 0) -> list[Comparison]:
+    """One `Comparison` per condition and direction of two runs of one probe on the same data.
 
     Args:
-        first, second: run folders.
+        first, second: the runs.
         margin: for `equivalence`, as a fraction (0.02 is 2 points).
         seed: of the tests, where they have to sample.
 
     Raises:
         UserError: the runs are of different probes or different data, or have no query in common.
     """
-    run, _ = comparable_runs(first, second)
+    require_comparable(first, second)
     table = _side_by_side(first, second)
     if table.empty:
         return []
-    baseline = _baseline(Finished(first, run))
+    baseline = _baseline(first)
     out = []
     for direction, mine in table.groupby("direction", sort=False):
         parts = {str(name): part.set_index("query") for name, part in mine.groupby("condition", sort=False)}
@@ -76,21 +77,22 @@ def compare_runs(first: Path, second: Path, margin: float | None = None, seed: i
             chosen = part[part["eligible_a"] & part["eligible_b"]]
             against = None if base is None or name == baseline else base.reindex(chosen.index)
             if len(chosen):
-                out.append(_compared(run.probe, name, str(direction), chosen, against, margin, seed))
+                out.append(_compared(first.run.probe, name, str(direction), chosen, against, margin, seed))
     corrected = holm([one.p for one in out])
     return [replace(one, p_holm=p) for one, p in zip(out, corrected, strict=True)]
 
 
-def comparable_runs(first: Path, second: Path) -> tuple[Run, Run]:
-    """The records of two run folders of one probe on the same data.
+def require_comparable(first: Finished, second: Finished) -> None:
+    """Refuse two runs that are not of one probe on the same data.
 
     Raises:
         UserError: they are not.
     """
-    a, b = read_run(first), read_run(second)
+    a, b = first.run, second.run
     if (a.probe_spec, a.data_fingerprint) != (b.probe_spec, b.data_fingerprint):
-        raise UserError(f"{first} and {second} cannot be compared: they ran different probes or different data")
-    return a, b
+        raise UserError(
+            f"{first.folder} and {second.folder} cannot be compared: they ran different probes or different data"
+        )
 
 
 def _baseline(one: Finished) -> str:
@@ -138,14 +140,14 @@ def _compared(
     )
 
 
-def _side_by_side(first: Path, second: Path) -> pd.DataFrame:
+def _side_by_side(first: Finished, second: Finished) -> pd.DataFrame:
     """The queries that both runs have, the columns of the one with ``_a`` and of the other with ``_b``.
 
     ``hit``: credit for the first place; ``rank``: expected.
     """
     tables = []
-    for folder in (first, second):
-        table = read_queries(folder)
+    for one in (first, second):
+        table = one.queries
         tables.append(_over_draws(table.assign(hit=credits(table), rank=ranks(table))))
     return tables[0].merge(tables[1], on=_KEYS, suffixes=("_a", "_b"), validate="one_to_one")
 
@@ -159,7 +161,7 @@ def _over_draws(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(condition=name).groupby(_KEYS, sort=False, as_index=False).agg(how)
 
 
-def changed_queries(first: Path, second: Path) -> pd.DataFrame:
+def changed_queries(first: Finished, second: Finished) -> pd.DataFrame:
     """Queries that one run finds (credit for the first place) more than the other, largest change of rank first.
 
     Returns:
@@ -171,21 +173,21 @@ def changed_queries(first: Path, second: Path) -> pd.DataFrame:
     return table.loc[size.sort_values(ascending=False, kind="stable").index, [*_KEYS, "rank_a", "rank_b"]]
 
 
-def run_pairs(first: str, second: str, results: Path) -> list[tuple[Path, Path]]:
-    """The run folders to compare: two folders, or all runs of two models on the same data with the same probes.
+def run_pairs(first: str, second: str, results: Path) -> list[tuple[Finished, Finished]]:
+    """The runs to compare: two folders, or all runs of two models on the same data with the same probes.
 
     Raises:
         UserError: a name is neither a folder nor a model in the results, or the models share no run.
     """
     if (Path(first) / "run.json").exists() and (Path(second) / "run.json").exists():
-        return [(Path(first), Path(second))]
-    found: dict[str, dict[tuple[str, str, str], Path]] = {first: {}, second: {}}
+        return [(finished(Path(first)), finished(Path(second)))]
+    found: dict[str, dict[tuple[str, str, str], Finished]] = {first: {}, second: {}}
     models = set()
     for one in load_runs([results]):
         run = one.run
         models.add(run.model)
         if run.model in found:
-            found[run.model][run.data, run.data_fingerprint, run.probe_spec] = one.folder
+            found[run.model][run.data, run.data_fingerprint, run.probe_spec] = one
     for name in (first, second):
         if not found[name]:
             raise UserError(f"{name!r} is neither a run folder nor a model in {results}: {', '.join(sorted(models))}")
@@ -196,12 +198,10 @@ def run_pairs(first: str, second: str, results: Path) -> list[tuple[Path, Path]]
 
 
 def as_record(one: Comparison) -> dict[str, object]:
-    """A comparison for JSON: intervals and tests by the names of their fields, open ends as null."""
+    """A comparison for tables and JSON: intervals and tests by the names of their fields; open ends are infinite."""
 
     def plain(value: object) -> object:
-        if hasattr(value, "_asdict"):
-            return {name: plain(part) for name, part in value._asdict().items()}
-        return None if isinstance(value, float) and not np.isfinite(value) else value
+        return {name: plain(part) for name, part in value._asdict().items()} if hasattr(value, "_asdict") else value
 
     return {field.name: plain(getattr(one, field.name)) for field in fields(one)}
 

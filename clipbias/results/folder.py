@@ -28,9 +28,6 @@ from clipbias.gate import check_count, read_text
 from clipbias.names import file_name
 from clipbias.results import schema1
 from clipbias.results.queries import checked_queries, read_queries_file
-from clipbias.results.queries import credits as credits
-from clipbias.results.queries import ranks as ranks
-from clipbias.results.queries import top1 as top1
 from clipbias.results.record import LEADER, QUERY_COLUMNS, SCHEMA, Row, Run, checked, sealed
 
 if TYPE_CHECKING:
@@ -237,6 +234,11 @@ class Finished:
         return read_queries(self.folder)
 
 
+def finished(folder: Path) -> Finished:
+    """The finished run in a folder; raises as `read_run`."""
+    return Finished(folder, read_run(folder))
+
+
 def load_runs(paths: Sequence[Path], damaged: list[str] | None = None) -> list[Finished]:
     """Every finished run in and below ``paths``, one for each model, data set, split and probe, in that order.
 
@@ -255,7 +257,7 @@ def load_runs(paths: Sequence[Path], damaged: list[str] | None = None) -> list[F
     found: dict[tuple[str, ...], Finished] = {}
     for folder in find_runs(paths):
         try:
-            one = Finished(folder, read_run(folder))
+            one = finished(folder)
             if damaged is not None:
                 _ = one.rows, one.queries
             run = one.run

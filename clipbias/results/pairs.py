@@ -1,13 +1,12 @@
-"""Two run folders compared as their probe asks: by condition, or by place where it moves sentences through places."""
+"""Two runs compared as their probe asks: by condition, or by place where it moves sentences through places."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from clipbias.results.compare import Comparison, as_record, compare_runs, comparison_text
-from clipbias.results.folder import read_run
+from clipbias.results.folder import Finished
 from clipbias.results.places import PlaceContrast, has_places, place_contrasts, place_record, places_text
 
 
@@ -16,13 +15,13 @@ class Pair:
     """Two runs of one probe on the same data, compared.
 
     Attributes:
-        first, second: their folders.
+        first, second: the runs.
         differences: a line per condition and direction.
         places: a line per place and direction; () where the probe moves no sentence through places.
     """
 
-    first: Path
-    second: Path
+    first: Finished
+    second: Finished
     differences: tuple[Comparison, ...]
     places: tuple[PlaceContrast, ...]
 
@@ -32,15 +31,15 @@ class Pair:
 
     def __str__(self) -> str:
         """What people read, in 80 columns: the places where there are any."""
-        runs = read_run(self.first), read_run(self.second)
+        runs = self.first.run, self.second.run
         return places_text(*runs, self.places) if self.places else comparison_text(*runs, self.differences)
 
 
-def compared(first: Path, second: Path, margin: float | None = None) -> Pair:
-    """Compare two run folders.
+def compared(first: Finished, second: Finished, margin: float | None = None) -> Pair:
+    """Compare two runs.
 
     Args:
-        first, second: run folders.
+        first, second: the runs.
         margin: also test equivalence within so much, a fraction.
 
     Raises:

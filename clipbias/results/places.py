@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from clipbias.errors import UserError
-from clipbias.results.compare import comparable_runs
-from clipbias.results.folder import credits, read_queries
+from clipbias.results.compare import require_comparable
+from clipbias.results.folder import Finished
+from clipbias.results.queries import credits
 from clipbias.results.record import Run
 from clipbias.stats.intervals import Interval
 from clipbias.stats.places import place_effects
@@ -34,22 +34,22 @@ class PlaceContrast(NamedTuple):
     apart: tuple[float, Interval | None]
 
 
-def has_places(folder: Path) -> bool:
+def has_places(one: Finished) -> bool:
     """Whether a run moved sentences through places: its conditions are ``s-at-j``."""
-    names = read_queries(folder)["condition"].unique()
+    names = one.queries["condition"].unique()
     return len(names) > 0 and all(_CONDITION.fullmatch(str(name)) for name in names)
 
 
-def place_contrasts(first: Path, second: Path) -> list[PlaceContrast]:
-    """Every place, then the slope, in each direction of two run folders of one probe on the same data.
+def place_contrasts(first: Finished, second: Finished) -> list[PlaceContrast]:
+    """Every place, then the slope, in each direction of two runs of one probe on the same data.
 
     Raises:
         UserError: the runs are of different probes or data, or have no places.
     """
-    probe = comparable_runs(first, second)[0].probe
-    for folder in (first, second):
-        if not has_places(folder):
-            raise UserError(f"{folder}: its probe moves no sentence through places")
+    require_comparable(first, second)
+    for one in (first, second):
+        if not has_places(one):
+            raise UserError(f"{one.folder}: its probe moves no sentence through places")
     table = _credits(first).merge(
         _credits(second), on=["condition", "direction", "query"], suffixes=("_a", "_b"), validate="one_to_one"
     )
@@ -64,12 +64,12 @@ def place_contrasts(first: Path, second: Path) -> list[PlaceContrast]:
         lines: list[Any] = [*range(1, int(place.max()) + 2), None]
         for line in lines:
             three = [one.slope if line is None else one.effects[line - 1] for one in found]
-            out.append(PlaceContrast(probe, str(direction), line, *three))
+            out.append(PlaceContrast(first.run.probe, str(direction), line, *three))
     return out
 
 
-def _credits(folder: Path) -> pd.DataFrame:
-    table = read_queries(folder)
+def _credits(one: Finished) -> pd.DataFrame:
+    table = one.queries
     return table[["condition", "direction", "query", "cluster"]].assign(hit=credits(table))
 
 

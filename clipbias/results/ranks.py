@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from clipbias.results.folder import Finished, top1
+from clipbias.results.folder import Finished
+from clipbias.results.queries import top1
 from clipbias.stats.ranksets import rank_sets, rank_text
 
 

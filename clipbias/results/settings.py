@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -25,6 +26,16 @@ FLAGS = {
     "seed": "--seed",
 }
 """Each setting's option of `clipbias probe`; what is added here is recorded, printed and rerun."""
+
+
+OF_MODEL = ("model", "weights", "revision", "model_options", "device", "precision", "compile")
+OF_DATA = ("data", "root", "split", "options", "skip_bad", "limit")
+"""The settings that say which model, and which data; the others are the probe and the seed."""
+RESERVED = {
+    "model_options": ("name", "weights", "device", "precision", "revision", "trust_remote_code"),
+    "options": ("name", "root", "split", "skip_bad"),
+}
+"""What is no option of a model's or a data set's reader: it has a setting of its own, or no record may give it."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,10 @@ class Settings:
         """As plain JSON values."""
         return asdict(self)
 
+    def part(self, names: Sequence[str]) -> dict[str, Any]:
+        """Some of the settings: `OF_MODEL` or `OF_DATA`."""
+        return {name: getattr(self, name) for name in names}
+
     def changed(self, **changes: Any) -> Settings:
         """With other values where they are not None."""
         return replace(self, **{name: value for name, value in changes.items() if value is not None})
@@ -117,12 +132,8 @@ def read_settings(record: object) -> Settings:
             fits = type(value).__name__ == kind
         if not fits:
             raise UserError(f"the run's setting {name} is {str(value)[:80]!r}, not {kind}")
-    reserved = {
-        "model_options": {"name", "weights", "device", "precision", "revision", "trust_remote_code"},
-        "options": {"name", "root", "split", "skip_bad"},
-    }
-    for name, taken in reserved.items():
-        odd = ", ".join(sorted(taken & record[name].keys()))
+    for name, taken in RESERVED.items():
+        odd = ", ".join(sorted(record[name].keys() & set(taken)))
         if odd:
             raise UserError(f"the run's setting {name} holds {odd}, which is no option of its own")
     return Settings(**record)

@@ -8,7 +8,8 @@ import pytest
 from tests_support import make_row
 
 from clipbias.cli.demo import summary, verdicts
-from clipbias.results.folder import load_runs, read_queries, top1
+from clipbias.results.folder import load_runs, read_queries
+from clipbias.results.queries import top1
 
 CASES = (("drop-first", "full"), ("drop-first", "drop-first"), ("first-only", "first-only"), ("swap-1-4", "swap-1-4"))
 COMMITTED = Path(__file__).parents[2] / "leaderboards" / "results"

@@ -151,12 +151,20 @@ def test_a_log_gets_a_line_a_minute():
 
 def test_what_is_said_before_a_run_breaks_at_blanks_in_a_narrow_terminal(run, monkeypatch):
     monkeypatch.setattr("clipbias.cli.console.terminal_width", lambda: 60)
-    told = CliRunner().invoke(app, ["probe", "all", "-m", "nano-debias", "--dry-run"]).stdout
+    told = (
+        CliRunner()
+        .invoke(app, ["probe", "needle", "padding", "-m", "nano-debias", "--limit", "20", "--dry-run"])
+        .stdout
+    )
     lines = told.splitlines()
     starts = [line for line in lines if not line.startswith("  ")]
     assert [line.partition(":")[0] for line in starts] == ["data", "cost", "run"] and max(map(len, lines)) <= 60
     monkeypatch.setattr("clipbias.cli.console.terminal_width", lambda: None)
-    whole = CliRunner().invoke(app, ["probe", "all", "-m", "nano-debias", "--dry-run"]).stdout
+    whole = (
+        CliRunner()
+        .invoke(app, ["probe", "needle", "padding", "-m", "nano-debias", "--limit", "20", "--dry-run"])
+        .stdout
+    )
     assert " ".join(told.split()) == " ".join(whole.split()) and len(whole.splitlines()) == 3
 
 

@@ -10,7 +10,8 @@ from rich.console import Console
 from clipbias.cli import console
 from clipbias.cli.leaderboard import _print_board, _print_published
 from clipbias.cli.tables import print_rows
-from clipbias.report.tables import MEASURES, shown
+from clipbias.report.columns import MEASURES
+from clipbias.report.tables import shown
 
 
 @pytest.fixture

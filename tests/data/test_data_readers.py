@@ -233,13 +233,12 @@ def test_himo_doccis_captions_grow_and_stay_in_their_order(tmp_path):
 
 @pytest.mark.parametrize("name", ["dci-cn", "docci-cn"])
 def test_the_chinese_sets_are_lines_of_path_tab_caption(tmp_path, name):
-    from clipbias.data.sentences import dataset_sentences
 
     picture(tmp_path / "images/a_1.jpg", 60)
     (tmp_path / "image_caption_trans.txt").write_text("/hbox/x/a_1.jpg\t一只猫。它很大。\n", "utf-8")
     dataset = load_dataset(name, root=tmp_path)
     assert dataset.captions == ["一只猫。它很大。"] and shade(dataset, 0) == pytest.approx(60, abs=6)
-    assert dataset_sentences(dataset) == [("一只猫。", "它很大。")]
+    assert dataset.caption_sentences == [("一只猫。", "它很大。")]
     (tmp_path / "image_caption_trans.txt").write_text("no tab here\n", "utf-8")
     with pytest.raises(UserError, match="line 1: expected an image's path, a tab"):
         load_dataset(name, root=tmp_path)

@@ -113,6 +113,20 @@ def test_webdataset_shards(tmp_path):
         load_dataset(str(tmp_path))
 
 
+def test_a_folder_saved_by_the_datasets_library(tmp_path):
+    library = pytest.importorskip("datasets")
+    pictures = [Image.open(io.BytesIO(png(shade))) for shade in (10, 20)]
+    saved = {"image": pictures, "caption": [["A.", "Ä."], ["B."]]}
+    library.Dataset.from_dict(saved).save_to_disk(str(tmp_path / "saved"))
+    dataset = load_dataset(str(tmp_path / "saved"))
+    assert dataset.captions == ["A.", "Ä.", "B."] and dataset.caption_image.tolist() == [0, 0, 1]
+    assert shades(dataset) == [10, 20] and find_bad_images(dataset) == []
+    assert None not in dataset.image_keys and len(set(dataset.image_keys)) == 2
+    library.Dataset.from_dict(saved | {"image": [1, 2]}).save_to_disk(str(tmp_path / "numbers"))
+    with pytest.raises(UserError, match="the column 'image' holds no images"):
+        load_dataset(str(tmp_path / "numbers"))
+
+
 def test_what_is_not_there_or_not_known_is_said(tmp_path, monkeypatch):
     # Without a network the library would try for half a minute; the error is the same kind of line.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

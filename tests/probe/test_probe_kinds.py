@@ -128,6 +128,7 @@ def assert_table_is_csv(table, results):
 
 def test_two_models_are_compared_place_by_place(tmp_path):
     from clipbias.errors import UserError
+    from clipbias.results.folder import finished
     from clipbias.results.places import place_contrasts
 
     rng = np.random.default_rng(3)
@@ -136,7 +137,7 @@ def test_two_models_are_compared_place_by_place(tmp_path):
     steep = rng.uniform(size=len(query)) < np.array([0.8, 0.5, 0.3, 0.2])[place]
     level = rng.uniform(size=len(query)) < 0.5
     one, two = (simulated_run(tmp_path, m, h, told, place, query) for m, h in (("steep", steep), ("level", level)))
-    found = place_contrasts(one, two)
+    found = place_contrasts(finished(one), finished(two))
     assert [line.place for line in found] == [1, 2, 3, 4, None]
     for line in found:
         assert line.apart[0] == pytest.approx(line.second[0] - line.first[0])
@@ -145,12 +146,12 @@ def test_two_models_are_compared_place_by_place(tmp_path):
     assert run.exit_code == 0 and "a place  T2I" in run.stdout and "B - A" in run.stdout, run.output
     assert_table_is_csv(clipbias.compare("steep", "level", results=tmp_path), tmp_path)
     other = simulated_run(tmp_path, "other", level, told * 0, place, query * 8 + told * 2 + square)
-    assert place_contrasts(one, one)[0].apart == (0, None)
+    assert place_contrasts(finished(one), finished(one))[0].apart == (0, None)
     with pytest.raises(UserError, match="moves no sentence"):
         from tests_support import write_models
 
         write_models(tmp_path / "more", "m")
-        place_contrasts(*[next((tmp_path / "more").rglob("swap-1-4*/run.json")).parent] * 2)
+        place_contrasts(*[finished(next((tmp_path / "more").rglob("swap-1-4*/run.json")).parent)] * 2)
     assert other.exists()
 
 

@@ -101,7 +101,8 @@ def test_the_robustness_suite_encodes_each_text_once_and_averages_its_draws(tmp_
     from clipbias.probe.run import run_probe
     from clipbias.probe.spec import find_probes
     from clipbias.rerun.check import check_folder
-    from clipbias.results.folder import read_queries, read_rows, top1
+    from clipbias.results.folder import read_queries, read_rows
+    from clipbias.results.queries import top1
     from clipbias.stats.intervals import proportion
 
     session, seen = _counting_session(12)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from tests_support import make_row, make_run
 
+from clipbias.cli.tables import records_of
+from clipbias.names import for_json
+from clipbias.report.load import all_rows
+from clipbias.report.tables import leaderboard, shown, to_csv, to_latex, to_markdown
 from clipbias.results.card import SCALARS, cards, wide_cards
 from clipbias.results.folder import load_runs, run_folder, write_run
 from clipbias.results.record import QUERY_COLUMNS
@@ -76,6 +83,21 @@ def test_a_model_that_finds_nothing_has_no_reliance(tmp_path):
     write(tmp_path, "drop-first", {"full": nothing, "drop-first": nothing}, [make_row(probe="drop-first")])
     assert cards(load_runs([tmp_path])).empty
     assert list(wide_cards(cards(load_runs([tmp_path]))).columns) == ["data", "model", *SCALARS]
+
+
+def test_an_open_end_of_an_interval_is_infinite_in_csv_null_in_json_and_open_for_people(tmp_path):
+    """Three queries, of which one is found with the first sentence: that none is cannot be excluded."""
+    hits = {"full": [True, False, False], "drop-first": [False, True, False]}
+    write(tmp_path, "drop-first", hits, [make_row(condition="full", scope="all")])
+    table = cards(load_runs([tmp_path]))
+    read = pd.read_csv(io.StringIO(to_csv(table)))
+    assert read["low"].dtype == np.float64 and read["low"].tolist() == [-np.inf] == table["low"].tolist()
+    assert np.genfromtxt(io.StringIO(to_csv(table)), delimiter=",", skip_header=1)[4] == -np.inf
+    assert json.loads(for_json(records_of(table)))[0]["low"] is None
+    assert wide_cards(table)["first-sentence reliance"].tolist() == [f"0.0 (open to {table['high'][0]:.1f})"]
+    board = leaderboard(all_rows(load_runs([tmp_path])), scalars=table)
+    assert "| 0.0 (open to " in to_markdown(shown(board))
+    assert r"{\scriptsize(open to $" in to_latex(board, ["T2I R@1", "first-sentence reliance"])
 
 
 def test_a_loss_at_the_first_padding_sentence_is_a_change_without_a_trend(tmp_path):

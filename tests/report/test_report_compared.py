@@ -24,7 +24,8 @@ from clipbias.report.figures import bars_figure
 from clipbias.report.heat import first_share, token_changes
 from clipbias.report.load import published_drops, read_ablation, read_trajectory
 from clipbias.results.compare import changed_queries, compare_runs, run_pairs
-from clipbias.results.folder import load_runs, ranks, read_queries, run_folder, write_run
+from clipbias.results.folder import load_runs, read_queries, run_folder, write_run
+from clipbias.results.queries import ranks
 from clipbias.results.ranks import shared_ranks
 from clipbias.results.record import LEFT_OUT, QUERY_COLUMNS
 
@@ -49,10 +50,12 @@ def test_ranks_are_given_within_one_data_set_only(tmp_path):
 def test_models_are_compared_by_name_and_their_changed_queries_are_named(tmp_path):
     one = write(tmp_path, "a", [1, 1, 9, 2, 1])
     two = write(tmp_path, "b", [1, 50, 1, 3, 4])
-    assert run_pairs("a", "b", tmp_path) == [(one, two)] == run_pairs(str(one), str(two), tmp_path)
-    table = changed_queries(one, two)
+    ((first, second),) = run_pairs("a", "b", tmp_path)
+    assert (first.folder, second.folder) == (one, two)
+    assert run_pairs(str(one), str(two), tmp_path) == [(first, second)]
+    table = changed_queries(first, second)
     assert table[["query", "rank_a", "rank_b"]].to_numpy().tolist() == [[1, 1, 50], [2, 9, 1], [4, 1, 4]]
-    (difference,) = compare_runs(one, two)
+    (difference,) = compare_runs(first, second)
     assert difference.apart.value == pytest.approx(-0.2) and difference.drop_first is None
     with pytest.raises(UserError, match="'c' is neither a run folder nor a model in"):
         run_pairs("a", "c", tmp_path)

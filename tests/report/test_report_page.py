@@ -174,7 +174,8 @@ def test_the_page_prints_what_is_folded(page):
 
 
 def test_rank_sets_need_the_same_queries():
-    from clipbias.report.page.board import COLUMNS, Cell, Line
+    from clipbias.report.columns import COLUMNS
+    from clipbias.report.page.board import Cell, Line
     from clipbias.report.page.findings import findings
 
     cells = {key: Cell(value, value - 1, value + 1, "") for key, value in (("t1", 50.0), ("drop", -20.0))}

@@ -11,8 +11,9 @@ from tests_support import make_row, make_run
 
 from clipbias.cli.app import main
 from clipbias.errors import UserError
+from clipbias.names import for_json
 from clipbias.results.compare import as_record, compare_runs, comparison_text
-from clipbias.results.folder import read_run, run_folder, write_run
+from clipbias.results.folder import finished, read_run, run_folder, write_run
 from clipbias.results.record import QUERY_COLUMNS
 from clipbias.stats.intervals import difference
 from clipbias.stats.tests import holm, sign_flip
@@ -43,7 +44,7 @@ def pair(tmp_path):
 
 def test_a_comparison_is_the_difference_of_the_drops_on_the_same_captions(pair):
     eligible, (one, first), (two, second) = pair
-    whole, cut = compare_runs(one, two, margin=0.02)
+    whole, cut = compare_runs(finished(one), finished(two), margin=0.02)
     cluster = np.arange(300) // 3
     assert (whole.condition, whole.base_first, whole.drop_first, whole.log_odds) == ("full", None, None, None)
     assert whole.apart == difference(second["full"] - first["full"], cluster) and whole.n == 300
@@ -61,7 +62,7 @@ def test_a_comparison_is_the_difference_of_the_drops_on_the_same_captions(pair):
 
 def test_the_text_says_what_is_compared_in_80_columns(pair):
     _, (one, _), (two, _) = pair
-    text = comparison_text(read_run(one), read_run(two), compare_runs(one, two, margin=0.02))
+    text = comparison_text(read_run(one), read_run(two), compare_runs(finished(one), finished(two), margin=0.02))
     assert max(map(len, text.splitlines())) <= 80
     for part in ("A = a", "B = b", "drop-first on d (test)", "B - A", "log-odds", "margin 2 points: B is no worse"):
         assert part in text
@@ -70,9 +71,10 @@ def test_the_text_says_what_is_compared_in_80_columns(pair):
 
 def test_json_holds_every_number_and_no_infinity(pair, monkeypatch, capsys):
     _, (one, _), (two, _) = pair
-    record = as_record(compare_runs(one, two, margin=0.02)[1])
+    record = as_record(compare_runs(finished(one), finished(two), margin=0.02)[1])
     assert record["apart"].keys() == {"value", "low", "high"} and record["equivalence"]["margin"] == 0.02
-    json.dumps(record, allow_nan=False)
+    assert json.loads(for_json(record | {"apart": {"low": -np.inf}}))["apart"] == {"low": None}
+    assert json.loads(for_json(record))["apart"] == record["apart"]
     monkeypatch.setattr("sys.argv", ["clipbias", "compare", str(one), str(two), "--margin", "0", "--json"])
     with pytest.raises(SystemExit) as stopped:
         main()
@@ -84,4 +86,4 @@ def test_other_data_are_refused(pair, tmp_path):
     other = run_folder(tmp_path / "x", "b", "d", "drop-first")
     write_run(other, make_run(data_fingerprint="9"), [make_row()], pd.DataFrame(columns=list(QUERY_COLUMNS)))
     with pytest.raises(UserError, match="different probes or different data"):
-        compare_runs(one, other)
+        compare_runs(finished(one), finished(other))

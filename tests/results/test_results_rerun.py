@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from typer.testing import CliRunner
 from clipbias.cli.app import app
 from clipbias.errors import CheckFailed
 from clipbias.models.entry import PACKAGED
+from clipbias.rerun.rerun import Sessions
+from clipbias.results.settings import OF_DATA, OF_MODEL, Settings
 
 COMMON = ["--device", "cpu", "--no-cache"]
 
@@ -105,3 +108,16 @@ def test_a_record_of_schema_1_is_compared_in_what_both_schemas_mean_alike():
     one, two = [make_row(value=0.5, low=0.1)], [make_row(value=0.5, low=0.2)]
     assert row_differences(one, two, 0.01, ("value",)) == ([], 0.0)
     assert row_differences(one, two, 0.01)[0] == ["row full t2i recall@1 eligible: low was 0.1, now 0.2"]
+
+
+def test_records_that_differ_in_one_setting_have_the_data_and_the_model_of_their_own():
+    """One after the other, as `clipbias rerun` takes them; each setting but the probe and the seed counts."""
+    asked = Settings(probe="drop-first", model="nano-clip", data="scenes", split="validation")
+    sessions = Sessions()
+    whole = sessions.of(asked)
+    few = sessions.of(asked.changed(limit=5))
+    assert (len(whole.dataset), len(few.dataset)) == (1000, 5) and few.encoder is whole.encoder
+    assert sessions.of(asked.changed(limit=5, probe="swap")) is few
+    other = sessions.of(asked.changed(limit=5, seed=1))
+    assert other.dataset is few.dataset and other.encoder is few.encoder and other is not few
+    assert set(OF_MODEL) | set(OF_DATA) == {field.name for field in fields(Settings)} - {"probe", "seed"}

@@ -10,7 +10,8 @@ import pytest
 
 from clipbias.errors import UserError
 from clipbias.results.compare import compare_runs, comparison_text
-from clipbias.results.folder import load_runs, ranks, read_queries, read_rows, read_run, top1
+from clipbias.results.folder import finished, load_runs, read_queries, read_rows, read_run
+from clipbias.results.queries import ranks, top1
 from clipbias.results.record import QUERY_COLUMNS
 
 OLD = Path(__file__).parent / "schema1"
@@ -43,7 +44,7 @@ def test_old_ranks_are_as_they_were_and_give_the_rows():
 def test_old_runs_are_loaded_and_compared():
     (one,) = load_runs([OLD])
     assert one.run.model == "nano-debias" and len(one.queries)
-    compared = compare_runs(OLD, OLD)
+    compared = compare_runs(finished(OLD), finished(OLD))
     assert all(found.apart.value == 0 for found in compared)
     assert "ranks of A are of results schema 1" in comparison_text(one.run, one.run, compared)
 

@@ -7,9 +7,6 @@ import pkgutil
 
 import typer
 
-DATA_OPTIONS = ("name", "root", "split", "skip_bad")
-"""What `load_dataset` takes beside a reader's options."""
-
 
 def register(app: typer.Typer) -> None:
     """Add the group."""

@@ -26,14 +26,13 @@ def register(group: typer.Typer) -> None:
         from clipbias.cli.console import printed
         from clipbias.data.bias import summary_findings
         from clipbias.data.loading import load_dataset
-        from clipbias.data.sentences import dataset_sentences
         from clipbias.errors import UserError
         from clipbias.models.loading import load_model
 
         dataset = load_dataset(name, root=root, split=split)
         encoder = load_model(model) if model else None
         embed = None if encoder is None else lambda texts: encoder.encode_texts(texts).numpy()
-        found = summary_findings(dataset_sentences(dataset), dataset.caption_image, embed)
+        found = summary_findings(dataset.caption_sentences, dataset.caption_image, embed)
         if not found:
             raise UserError(f"{name}: no caption has three sentences")
         records = [{**one._asdict(), "interval": one.interval and one.interval._asdict()} for one in found]

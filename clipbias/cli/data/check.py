@@ -27,13 +27,13 @@ def register(group: typer.Typer) -> None:
         from dataclasses import asdict
 
         from clipbias.cli.console import pairs, printed, progress_bar
-        from clipbias.cli.data import DATA_OPTIONS
         from clipbias.data.check import check_dataset
         from clipbias.data.loading import DATASETS, dataset_spec, load_dataset
         from clipbias.data.spec import DatasetSpec
         from clipbias.errors import CheckFailed
+        from clipbias.results.settings import RESERVED
 
-        options = pairs(option, "--option", DATA_OPTIONS)
+        options = pairs(option, "--option", RESERVED["options"])
         dataset = load_dataset(name, root=root, split=split, **options)
         spec = dataset_spec(name) if name in DATASETS else DatasetSpec(load_dataset)
         with progress_bar() as progress:

@@ -29,16 +29,16 @@ def register(group: typer.Typer) -> None:
         Later runs decode nothing.
         """
         from clipbias.cli.console import pairs, progress_bar
-        from clipbias.cli.data import DATA_OPTIONS
         from clipbias.data.loading import load_dataset
         from clipbias.data.pack import needed, write_pack
         from clipbias.errors import UserError
         from clipbias.models.loading import load_model
+        from clipbias.results.settings import RESERVED
 
         transform = getattr(load_model(model, weights=weights, device="cpu"), "transform", None)
         if transform is None or not hasattr(transform, "resized"):
             raise UserError(f"{model}: its image transform is its own; only models with a stated one can be packed for")
-        dataset = load_dataset(name, root=root, split=split, **pairs(option, "--option", DATA_OPTIONS))
+        dataset = load_dataset(name, root=root, split=split, **pairs(option, "--option", RESERVED["options"]))
         height, width = transform.size
         say(f"{len(dataset.image_names):,} images, {needed(dataset, height, width) / 1e9:,.2f} GB in {out}")
         with progress_bar() as progress:

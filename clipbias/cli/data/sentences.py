@@ -33,10 +33,10 @@ def register(group: typer.Typer) -> None:
         Sentences, CLIP tokens, where the first sentence ends, and the share beyond 77 and 248 tokens.
         """
         from clipbias.cli.console import pairs, printed
-        from clipbias.cli.data import DATA_OPTIONS
         from clipbias.data.loading import load_dataset
+        from clipbias.results.settings import RESERVED
 
-        dataset = load_dataset(name, root=root, split=split, **pairs(option, "--option", DATA_OPTIONS))
+        dataset = load_dataset(name, root=root, split=split, **pairs(option, "--option", RESERVED["options"]))
         lengths, shares = _measured(dataset)
         records = [{"measure": measure.replace(" ", "_"), **marks} for measure, marks in lengths.items()]
         records += [{"measure": measure.replace(" ", "_"), "share": share} for measure, share in shares.items()]
@@ -54,10 +54,9 @@ def _measured(dataset: RetrievalDataset) -> tuple[dict[str, dict[str, float]], d
     """Mean and percentiles of each length, and shares of captions."""
     import numpy as np
 
-    from clipbias.data.sentences import dataset_sentences
     from clipbias.models.tokenizer import clip_token_lists
 
-    sentences = dataset_sentences(dataset)
+    sentences = dataset.caption_sentences
     counts = np.array([len(s) for s in sentences])
     tokens = np.array([len(ids) + 2 for ids in clip_token_lists(dataset.captions)])
     first = np.array([len(ids) + 1 for ids in clip_token_lists([s[0] for s in sentences])])

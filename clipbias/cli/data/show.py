@@ -23,7 +23,6 @@ def register(group: typer.Typer) -> None:
     ) -> None:
         """Write one image, and print its captions by sentence."""
         from clipbias.data.loading import load_dataset
-        from clipbias.data.sentences import dataset_sentences
         from clipbias.errors import UserError
         from clipbias.files import atomic_path, write_text
         from clipbias.names import file_name
@@ -39,7 +38,7 @@ def register(group: typer.Typer) -> None:
         with atomic_path(out / f"{stem}.png") as path:
             image.save(path, format="PNG")
         write_text(out / f"{stem}.txt", "".join(dataset.captions[k] + "\n" for k in mine))
-        sentences = dataset_sentences(dataset)
+        sentences = dataset.caption_sentences
         for k in mine:
             for number, sentence in enumerate(sentences[k], 1):
                 say(f"{number}. {' '.join(sentence.split())}")

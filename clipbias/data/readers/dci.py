@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from clipbias.data.build import build_dataset, clean_caption
 from clipbias.data.dataset import RetrievalDataset
@@ -149,3 +149,31 @@ SPEC = DatasetSpec(
     "densely_captioned_images/photos/sa_*.jpg\ndensely_captioned_images/splits.json",
 )
 SPECS = {"dci": SPEC}
+
+
+def whole_dci(
+    name: str, words: str, caption: Callable[[Entry], str], parts: tuple[str, ...] = ("all",), **record: Any
+) -> DatasetSpec:
+    """Another protocol on all of DCI.
+
+    Args:
+        name: the registered name.
+        words: say of the protocol what it makes of an entry.
+        caption: makes it.
+        parts: the splits that are read, one behind the other.
+        record: further fields of `DatasetSpec`.
+    """
+
+    def load(
+        root: object = None, split: str | None = None, upright: bool = True, follow_links: bool = False
+    ) -> RetrievalDataset:
+        if split not in (None, "all"):
+            raise UserError(f"{name} has no split {split!r}; only all")
+        folder = dci_folder(root, name)
+        entries = (entry for part in parts for entry in read_entries(folder, part, follow_links))
+        return dci_dataset(name, "all", words, caption, folder, entries, upright, follow_links)
+
+    counts = {"all": (7_805, 7_805)}
+    return DatasetSpec(
+        load, default_split="all", licence=SPEC.licence, layout=SPEC.layout, family="DCI", counts=counts, **record
+    )

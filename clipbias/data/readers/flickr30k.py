@@ -9,13 +9,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from clipbias.data.build import build_dataset, read_text
+from clipbias.data.build import build_dataset
 from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.jsonfiles import field
 from clipbias.data.roots import data_root, first_existing
 from clipbias.data.spec import DatasetSpec
 from clipbias.errors import UserError
 from clipbias.formats import read_json
+from clipbias.gate import read_text
 
 _JSON = "dataset_flickr30k.json"
 _TOKENS = "results_20130124.token"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from clipbias.data.image_loaders import FileImages
 from clipbias.data.images import safe_name
 from clipbias.data.index import IndexColumn, index_path, open_index, write_index
 from clipbias.data.jsonfiles import field, stream_json_array
+from clipbias.data.ondemand import OnDemand
 from clipbias.data.roots import data_root
 from clipbias.data.spec import DatasetSpec
 from clipbias.errors import UserError
@@ -130,7 +130,7 @@ def _chosen(
     return kept, skipped, notes + (f"; images below {without} left out" if without else "")
 
 
-class Chosen(Sequence[str]):
+class Chosen(OnDemand[str]):
     """Some items of a sequence of texts, without a copy of them."""
 
     def __init__(self, items: Sequence[str], chosen: np.ndarray) -> None:
@@ -139,16 +139,9 @@ class Chosen(Sequence[str]):
     def __len__(self) -> int:
         return len(self.chosen)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self.items[int(i)] for i in self.chosen[index]]
-        return self.items[int(self.chosen[index])]
+    def item(self, place: int) -> str:
+        """See `OnDemand`."""
+        return self.items[int(self.chosen[place])]
 
 
 def _rows(source: Path, progress: Callable[[str, int, int], None] | None) -> Iterator[tuple[str, str]]:

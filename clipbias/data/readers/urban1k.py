@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from clipbias.data.build import build_dataset, read_text
+from clipbias.data.build import build_dataset
 from clipbias.data.dataset import RetrievalDataset
+from clipbias.data.images import inside
 from clipbias.data.roots import data_root, first_existing
 from clipbias.data.spec import DatasetSpec
 from clipbias.errors import UserError
+from clipbias.gate import read_text
 
 
 def load_urban1k(
@@ -57,9 +59,7 @@ def load_urban1k(
 
 
 def _regular(file: Path, folder: Path, follow_links: bool) -> str:
-    from clipbias.data.images import inside
-
-    return read_text(inside(folder, str(file.relative_to(folder)), follow_links))
+    return read_text(inside(folder, str(file.relative_to(folder)), follow_links), "caption")
 
 
 SPEC = DatasetSpec(

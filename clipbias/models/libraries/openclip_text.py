@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from clipbias.errors import UserError
+from clipbias.models.build import VOCABULARY
 from clipbias.models.hub import hub_file, hub_folder
 from clipbias.models.libraries.folder import VOCABULARIES, read_config, tokenizer_files, transformers_config
 from clipbias.models.libraries.openclip_config import Text
 from clipbias.models.libraries.tokens import HubTokens
-from clipbias.models.tokenizer import VOCABULARY_SIZE, ClipTokens, Tokens
+from clipbias.models.tokenizer import ClipTokens, Tokens
 
 
 def open_clip_tokens(text: Text, folder: Path | None) -> Tokens:
@@ -36,8 +37,8 @@ def open_clip_tokens(text: Text, folder: Path | None) -> Tokens:
             raise UserError(
                 f"tokenizer_kwargs.clean={settings.clean!r}: CLIP's tokenizer is known with lower case only"
             )
-        if text.vocab_size < VOCABULARY_SIZE:
-            raise UserError(f"vocab_size={text.vocab_size}: CLIP's tokenizer has {VOCABULARY_SIZE} tokens")
+        if text.vocab_size < VOCABULARY:
+            raise UserError(f"vocab_size={text.vocab_size}: CLIP's tokenizer has {VOCABULARY} tokens")
         return ClipTokens(text.context_length)
     if folder is None:
         folder = hub_folder(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from clipbias.errors import NotApplicable
 from clipbias.models.tokenizer import Tokens
 from clipbias.models.tower import Attention, TextTower
-from clipbias.models.towers import has_plain_blocks
+from clipbias.models.towers import finish_block, has_plain_blocks, qkv
 
 if TYPE_CHECKING:
     from open_clip.transformer import TextTransformer
@@ -84,20 +84,12 @@ def pooled_positions(tower: TextTransformer, ids: Tensor) -> Tensor:
 
 
 def _layers(tower: TextTransformer, ids: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each layer's queries and keys [B, L, H, D], in the order of the forward pass."""
+    """Each layer's queries and keys [B, H, L, D], in the order of the forward pass."""
     x = tower.token_embedding(ids) + tower.positional_embedding[: ids.shape[1]]
     for block in tower.transformer.resblocks:
-        y = block.ln_1(x)
-        heads = block.attn.num_heads
-        q, k, v = (
-            F.linear(y, block.attn.in_proj_weight, block.attn.in_proj_bias).unflatten(-1, (3, heads, -1)).unbind(2)
-        )
+        q, k, v = qkv(block, x)
         yield q, k
-        mixed = F.scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=_causal(tower)
-        )
-        x = x + block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2)))
-        x = x + block.ls_2(block.mlp(block.ln_2(x)))
+        x = finish_block(block, x, F.scaled_dot_product_attention(q, k, v, is_causal=_causal(tower)))
 
 
 @torch.inference_mode()
@@ -112,7 +104,7 @@ def pooled_attention(tower: TextTransformer, ids: Tensor) -> Tensor:
     every = torch.arange(len(ids), device=ids.device)
     out = []
     for q, k in _layers(tower, ids):
-        scores = torch.einsum("bhd,blhd->bhl", q[every, query], k) / q.shape[-1] ** 0.5
+        scores = torch.einsum("bhd,bhld->bhl", q[every, :, query], k) / q.shape[-1] ** 0.5
         if _causal(tower):
             hidden = torch.arange(ids.shape[1], device=ids.device) > query[:, None]
             scores = scores.masked_fill(hidden[:, None], float("-inf"))
@@ -129,7 +121,7 @@ def rollout(tower: TextTransformer, ids: Tensor) -> Tensor:
     row = F.one_hot(pooled_positions(tower, ids), ids.shape[1]).float()
     hidden = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).triu(1)
     for q, k in reversed(list(_layers(tower, ids))):
-        scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1] ** 0.5
+        scores = torch.einsum("bhqd,bhkd->bhqk", q, k) / q.shape[-1] ** 0.5
         if _causal(tower):
             scores = scores.masked_fill(hidden, float("-inf"))
         row = (torch.einsum("bq,bqk->bk", row, scores.softmax(-1).mean(1).float()) + row) / 2

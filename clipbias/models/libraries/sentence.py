@@ -18,7 +18,7 @@ import torch
 from clipbias.errors import UserError
 from clipbias.models.checkpoint import state_fingerprint
 from clipbias.models.encoder import Encoder
-from clipbias.models.hub import hub_folder, quiet, split_revision
+from clipbias.models.hub import commit_of, hub_folder, local_folder, quiet, split_revision
 from clipbias.models.libraries.folder import Fields, checked, read_config, read_list
 from clipbias.models.libraries.transformers import FILES, read_model
 from clipbias.models.libraries.transformers_files import without_bars
@@ -107,15 +107,13 @@ def load_sentence(
 
 def _folder(source: str, revision: str | None, code: bool) -> tuple[Path, str]:
     """Where the files lie, and the commit that they are of."""
-    if Path(source).is_dir():
-        if revision:
-            raise UserError(f"{source} is a folder here and has no revisions")
-        return Path(source), ""
+    if (here := local_folder(source, revision)) is not None:
+        return here, ""
     repository, pinned = split_revision(source)
     repository = repository if "/" in repository else f"{_OWNER}/{repository}"
     wanted = ["*"] if code else [pattern for file in FILES for pattern in (file, f"*/{file}")]
     folder = hub_folder(repository, [*wanted, "modules.json", "*sentence*_config.json"], revision or pinned)
-    return folder, folder.name if folder.parent.name == "snapshots" else ""
+    return folder, commit_of(folder)
 
 
 def _prompt(folder: Path, prompt: str | None, prompt_name: str | None) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from clipbias.errors import UserError
 from clipbias.models.compute import Pixels, TorchEncoder
 from clipbias.models.encoder import PATHS
-from clipbias.models.hub import hub_folder, quiet, split_revision
+from clipbias.models.hub import commit_of, hub_folder, local_folder, quiet, split_revision
 from clipbias.models.libraries.folder import VOCABULARIES
 from clipbias.models.libraries.tokens import HubTokens
 from clipbias.models.libraries.transformers_files import Parts, read_folder, without_bars
@@ -120,16 +120,14 @@ def _cleaning(lower: bool, prompt: str) -> tuple[Callable[[str], str] | None, st
 
 def _folder(source: str, revision: str | None, code: bool) -> tuple[Path, str]:
     """Where the files lie, and the commit that they are of."""
-    if Path(source).is_dir():
-        if revision:
-            raise UserError(f"{source} is a folder here and has no revisions")
-        return Path(source), ""
+    if (here := local_folder(source, revision)) is not None:
+        return here, ""
     repository, pinned = split_revision(source)
     wanted = [*_CONFIGS, *VOCABULARIES, *(("*.py",) if code else ())]
     folder = hub_folder(repository, [*wanted, *_SAFE], revision or pinned)
     if not list(folder.glob("model*.safetensors")):
         folder = hub_folder(repository, [*wanted, "pytorch_model.bin"], revision or pinned)
-    return folder, folder.name if folder.parent.name == "snapshots" else ""
+    return folder, commit_of(folder)
 
 
 def _context(name: str, parts: Parts, asked: int | str | None) -> int:

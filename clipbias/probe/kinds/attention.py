@@ -12,7 +12,7 @@ import pandas as pd
 
 from clipbias.models.tower import TextTower
 from clipbias.probe.attended import SUMMARY, Weights
-from clipbias.probe.measure import curve_means, mean_rows, no_queries, sentence_rows, token_shares
+from clipbias.probe.measure import curve_means, mean_rows, no_queries, sentence_rows, spread, token_shares
 from clipbias.probe.positions import curves, sentence_of_tokens
 from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
@@ -48,8 +48,7 @@ def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
         NotApplicable: the model's text tower does not show its attention.
     """
     dataset = session.dataset
-    limit = min(probe.settings_like(captions=1000)["captions"], len(dataset.captions))
-    chosen = np.linspace(0, len(dataset.captions) - 1, limit).astype(int)
+    chosen = spread(len(dataset.captions), probe.settings_like(captions=1000)["captions"])
     tower = session.encoder.text_tower()
     found = _measure(session, tower, probe, chosen)
     cluster = dataset.caption_image[chosen]
@@ -60,9 +59,7 @@ def attention(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     rows += mean_rows(
         cluster, first, probe=probe.name, condition="all", order=layers, metrics=["first_sentence_rollout"], xs=[None]
     )
-    return rows + _curve_rows(
-        found, cluster, probe.name, layers, session.encoder.text_tower().tokens.room
-    ), no_queries()
+    return rows + _curve_rows(found, cluster, probe.name, layers, tower.tokens.room), no_queries()
 
 
 def _layer_rows(found: Weights, cluster: np.ndarray, probe: str) -> list[Row]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from clipbias.errors import NotApplicable
 from clipbias.models.tower import TextTower
-from clipbias.probe.measure import curve_means, mean_rows, sentence_rows, token_shares
+from clipbias.probe.measure import curve_means, mean_rows, sentence_rows, spread, token_shares
 from clipbias.probe.positions import curves, sentence_of_tokens, shares
 from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
@@ -98,13 +98,12 @@ def influence(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     """
     dataset = session.dataset
     tower = session.encoder.text_tower()
-    limit = min(probe.settings_like(captions=100)["captions"], len(dataset.captions))
-    chosen = np.linspace(0, len(dataset.captions) - 1, limit).astype(int)
+    chosen = spread(len(dataset.captions), probe.settings_like(captions=100)["captions"])
     images = session.images()
     found: dict[str, list[np.ndarray]] = {"influence": [], "gradient": []}
     owners: list[np.ndarray] = []
     tables: list[pd.DataFrame] = []
-    shown = set(np.linspace(0, limit - 1, min(_SHOWN, limit)).astype(int))
+    shown = set(spread(len(chosen), _SHOWN))
     for number, row in enumerate(chosen, 1):
         sentences = session.sentences[row]
         owner = sentence_of_tokens(tower.tokens, sentences)
@@ -125,7 +124,7 @@ def influence(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
                 del found["gradient"]
             else:
                 found["gradient"].append(shares(gradient))
-        session.progress(probe.name, number, limit)
+        session.progress(probe.name, number, len(chosen))
     cluster = dataset.caption_image[chosen]
     columns = {
         "first_sentence_tokens": [(owner == 0).mean() for owner in owners],

@@ -15,7 +15,7 @@ import pandas as pd
 
 from clipbias.errors import NotApplicable, UserError
 from clipbias.gate import check_count
-from clipbias.probe.measure import mean_rows, no_queries
+from clipbias.probe.measure import mean_rows, no_queries, preferred
 from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
 from clipbias.results.record import Row
@@ -95,11 +95,12 @@ def needle(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
                 if both is not None:
                     pairs.append((index, k - 1))
                     texts += both
-        features = session.encoder.encode_texts(texts)
+        # Not through the session: both texts of a pair in one batch, so that what is cut alike is the same to the bit.
+        features = session.encoder.encode_texts(texts, session.batch_size)
         owner = images[cluster[[index for index, _ in pairs]]]
         right, wrong = ((features[side::2] * owner).sum(dim=1) for side in (0, 1))
         scene_of, place_of = np.array(pairs).T
-        values[scene_of, place_of] = (right > wrong).numpy() + 0.5 * (right == wrong).numpy()
+        values[scene_of, place_of] = preferred(right, wrong)
         cut[scene_of, place_of] = (features[::2] == features[1::2]).all(dim=1).numpy()
         for metric, what in (("needle_accuracy", values), ("needle_cut", cut)):
             rows += mean_rows(

@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from clipbias.data.scenes import world_of
+from clipbias.data.limited import limited
+from clipbias.data.scenes import scenes_of, world_of
 from clipbias.data.tables import text_rows
 from clipbias.errors import NotApplicable, UserError
 from clipbias.gate import check_count, require_file
-from clipbias.probe.measure import mean_rows, no_queries
+from clipbias.probe.measure import mean_rows, no_queries, preferred
 from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
 from clipbias.results.record import Row
@@ -103,8 +104,7 @@ def pairs(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     if known["file"]:
         trials = read_trials(Path(known["file"]), {name: k for k, name in enumerate(dataset.image_names)})
     elif world := world_of(dataset):
-        names = dataset.image_names[: known["scenes"]]
-        scenes = [world.sample_scene(dataset.split, int(name.rpartition("_")[2])) for name in names]
+        scenes = scenes_of(limited(dataset, known["scenes"]), world)
         trials = [t for k, scene in enumerate(scenes) for t in scene_trials(scene, world.long_caption(scene), k)]
     else:
         raise NotApplicable(
@@ -113,9 +113,9 @@ def pairs(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     images = session.images()
     features, row, _ = session.texts([(text, None, 0) for t in trials for text in (t.right, t.wrong)])
     owner = images[[t.image for t in trials]]
-    right, wrong = ((features[row[side::2]] * owner).sum(dim=1).numpy() for side in (0, 1))
+    right, wrong = ((features[row[side::2]] * owner).sum(dim=1) for side in (0, 1))
     table = pd.DataFrame({"group": [t.group for t in trials], "item": [t.item for t in trials]})
-    table = table.assign(image=[t.image for t in trials], hit=(right > wrong) + 0.5 * (right == wrong))
+    table = table.assign(image=[t.image for t in trials], hit=preferred(right, wrong))
     rows: list[Row] = []
     for order, (group, part) in enumerate(table.groupby("group", sort=False)):
         items = part.groupby("item", sort=False).agg(hit=("hit", "prod"), image=("image", "first"))

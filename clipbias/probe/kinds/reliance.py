@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from clipbias.data.scenes import world_of
+from clipbias.data.scenes import scenes_of, world_of
 from clipbias.errors import NotApplicable
 from clipbias.probe.measure import mean_rows, no_queries
 from clipbias.probe.session import Session, TextKey
@@ -43,8 +43,7 @@ def oracle_credits(session: Session, without_first: bool) -> np.ndarray:
     dataset = session.dataset
     world = world_of(dataset)
     assert world is not None
-    # Names end in the scene's number ("test_00012"): a part of the data has not all of them.
-    scenes = [world.sample_scene(dataset.split, int(name.rpartition("_")[2])) for name in dataset.image_names]
+    scenes = scenes_of(dataset, world)
     facts = [scene.facts() for scene in scenes]
     told = [world.long_caption(scene)[1 if without_first else 0 :] for scene in scenes]
     stated = [tuple(sorted({f for s in sentences for f in s.facts})) for sentences in told]

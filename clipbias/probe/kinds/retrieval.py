@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class Measured:
     """One draw of a condition on every caption: texts, what the transforms could do, what was cut, ranks, leaders.
 
-    ``name`` is that of the draw, ``condition`` what it is a draw of; ``leaders`` as `Session.leaders` gives them.
+    ``name`` is that of the draw, ``condition`` what it is a draw of; ``leaders`` as `Session.retrieved` gives them.
     """
 
     name: str
@@ -43,9 +43,7 @@ def _measure(session: Session, condition: Condition, name: str, draw: int) -> Me
         (caption if out is None or out == before else " ".join(out), condition.first_tokens, condition.token_padding)
         for caption, before, out in zip(captions, sentences, changed, strict=True)
     ]
-    rankings = session.rankings(texts)
-    leaders = session.leaders(texts)
-    _, _, lengths = session.texts(texts)
+    rankings, leaders, lengths = session.retrieved(texts)
     return Measured(name, condition, texts, np.array([out is not None for out in changed]), lengths, rankings, leaders)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from clipbias.probe.measure import curve_means, mean_rows, no_queries
+from clipbias.probe.measure import curve_means, mean_rows, no_queries, spread
 from clipbias.probe.positions import SENTENCES
 from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
@@ -26,7 +26,7 @@ def shapley(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     """
     known = probe.settings_like(captions=100, orders=16)
     dataset = session.dataset
-    chosen = np.linspace(0, len(dataset.captions) - 1, min(known["captions"], len(dataset.captions))).astype(int)
+    chosen = spread(len(dataset.captions), known["captions"])
     images = session.images()
     curve = np.full((len(chosen), SENTENCES), np.nan)
     single = np.full((len(chosen), 3), np.nan)  # gain, first share, error

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from clipbias.errors import NotApplicable
-from clipbias.probe.measure import curve_means, mean_rows, no_queries
+from clipbias.probe.measure import curve_means, mean_rows, no_queries, spread
 from clipbias.probe.positions import SENTENCES
 from clipbias.probe.session import Session, TextKey
 from clipbias.probe.spec import Probe
@@ -42,7 +42,7 @@ def text(session: Session, probe: Probe) -> tuple[list[Row], pd.DataFrame]:
     fit = np.array([i for i, sentences in enumerate(session.sentences) if len(sentences) >= LEAST])
     if not len(fit):
         raise NotApplicable(f"{session.dataset.name}: no caption has {LEAST} sentences")
-    chosen = fit[np.linspace(0, len(fit) - 1, min(known["captions"], len(fit))).astype(int)]
+    chosen = fit[spread(len(fit), known["captions"])]
     keys: list[TextKey] = []
     starts = []
     for i in chosen:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from clipbias.report.columns import COLUMNS, GROUPS, Column
 from clipbias.report.display import model_name
 from clipbias.report.material import Material, Place
-from clipbias.report.page.board import COLUMNS, GROUPS, Cell, Column, Line
+from clipbias.report.page.board import Cell, Line
 from clipbias.report.page.captions import caption_facts
 from clipbias.report.page.charts import (
     COLUMNS as CHART_COLUMNS,

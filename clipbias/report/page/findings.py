@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from clipbias.report.columns import Column
 from clipbias.report.display import model_name
-from clipbias.report.page.board import Cell, Column, Line
+from clipbias.report.page.board import Cell, Line
 
 
 @dataclass(frozen=True)
