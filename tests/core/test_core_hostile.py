@@ -19,12 +19,15 @@ from hostile import MARKDOWN, Plain, cells, harmless, latex_text, shown
 from PIL import Image
 from tests_support import make_row, make_run, run_here
 
+import clipbias.rerun.reproduce
 import clipbias.results.published
+from clipbias.finetune.measures import MEASURES
 from clipbias.models.entry import PACKAGED
 from clipbias.report.tables import to_csv
 from clipbias.results.folder import run_folder, write_run
 from clipbias.results.published import Published
 from clipbias.results.record import QUERY_COLUMNS
+from clipbias.shipped import WORLD
 
 NAMES = ["[red]x[/red]", "=cmd|'!A0", "<img src=x onerror=alert(1)>", r"$\input{x}_&%#$", "../../up", "[a](http://b.c)"]
 """Models: markup of Rich, a formula, HTML, LaTeX, a way out of a folder, Markdown."""
@@ -302,3 +305,47 @@ def test_a_training_is_text_to_its_end_and_so_is_what_is_exported(here, own):
         out = f"made/{layout}{suffix}"
         here("finetune", "export", run / "model.pt", "--to", layout, "--out", out, out="made")
         assert (here.root / out).exists()
+
+
+def test_an_ablation_is_text(here, own, monkeypatch):
+    for module in ("ablation", "measures"):
+        monkeypatch.setattr(f"clipbias.finetune.{module}.MEASURES", MEASURES[:2])
+    model, data = own
+    table = here.root / "made" / SHOWN / "table.csv"
+    out = here(
+        "finetune", "ablation", "--base", model, "--data", data, "--test", data, "--recipes", "none", "--seeds", "0",
+        "--device", "cpu", "--out", "made/runs", "--table", table, out="made",
+    )  # fmt: skip
+    assert SHOWN in out
+    check_csv(table.read_text("utf-8"))
+    title, protocol, *people = table.with_suffix(".md").read_text("utf-8").split("\n", 2)
+    assert "R@1" in title and Path(data).name in "".join(
+        child.content for token in MARKDOWN.parse(protocol) for child in token.children or ()
+    )
+    check_markdown(protocol)
+    assert cells("".join(people))
+
+
+def test_a_demo_beside_results_of_others_is_text(here, few_scenes, monkeypatch):
+    monkeypatch.setattr("clipbias.cli.demo.DEMO_MODELS", ("nano-clip",))
+    monkeypatch.setattr("clipbias.cli.demo.DEMO_PROBES", ("first-only",))
+    results, out = here.root / SHOWN / "results", here.root / SHOWN / "made"
+    write_results(results, NAMES[:2])
+    assert str(out / "index.html") in here("demo", "--results", results, "--out", out, "--device", "cpu", out=SHOWN)
+    check_html(out / "index.html", out, [*NAMES[:2], shown(LINE)])
+
+
+def test_published_numbers_beside_measured_ones_are_text(here, few_scenes, monkeypatch):
+    said = dict.fromkeys(("model", "backbone", "protocol", "place", "ran_by", "note"), LINE)
+    numbers = [
+        Published(
+            **said, registered="nano-clip", dataset=WORLD, direction=direction, metric="recall@1", condition="",
+            unit="percent", value=value, source=f"https://github.com/a/{NAMES[0]}/issues/1",
+        )
+        for direction, value in (("t2i", 200.0), ("i2t", -1.0))
+    ]  # fmt: skip
+    monkeypatch.setattr(clipbias.rerun.reproduce, "leaderboard_numbers", lambda: numbers)
+    reproduce = ("reproduce", "nano-clip", "--no-causes", "--device", "cpu", "--out", f"made/{SHOWN}")
+    assert shown(LINE)[:12] in here(*reproduce, code=1, out="made")
+    check_csv(here(*reproduce, "--csv", code=1))
+    json.loads(here(*reproduce, "--json", code=1), parse_constant=pytest.fail)
