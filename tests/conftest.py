@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 
+import garbage  # noqa: F401
 import hypothesis
 import pytest
 

@@ -25,6 +25,7 @@ import pytest
 
 TESTS = Path(__file__).parent
 HEAVY = (
+    "garbage",
     "torch", "open_clip", "pandas", "pyarrow.parquet", "scipy.stats", "matplotlib.pyplot", "seaborn", "vl_convert",
     "clipbias.cli.app", "clipbias.api", "clipbias.finetune.ask", "clipbias.models.loading", "clipbias.report.build",
     "clipbias.probe.run", "small_training",
@@ -167,3 +168,23 @@ def script(path: Path, *arguments: object) -> None:
     """A Python file, as the main program."""
     sys.argv = [str(path), *map(str, arguments)]
     runpy.run_path(str(path), run_name="__main__")
+
+
+def torchrun(*arguments: object) -> None:
+    """`torchrun` with these arguments; the processes that it starts import everything themselves."""
+    from torch.distributed.run import main
+
+    main(list(map(str, arguments)))
+
+
+def kernel(connection: Path, folder: Path) -> None:
+    """A Jupyter kernel in a folder, which answers as that connection file says."""
+    import matplotlib
+    import pandas
+    from ipykernel.kernelapp import launch_new_instance
+
+    os.chdir(folder)
+    # What these libraries find out when they are imported in a kernel; here they were before.
+    matplotlib.rcParams["backend"] = "module://matplotlib_inline.backend_inline"
+    pandas.set_option("display.max_columns", 20)
+    launch_new_instance(["-f", str(connection), "--HistoryManager.hist_file=:memory:"])

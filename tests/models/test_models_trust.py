@@ -128,11 +128,10 @@ def test_a_damaged_configuration_is_one_line(tmp_path):
         _refused(str(tmp_path), tmp_path)
 
 
-def _calls():
-    for file in sorted(ROOT.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, ast.Call):
-                yield file.relative_to(ROOT), node
+def _nodes() -> list[tuple[Path, ast.AST]]:
+    """Everything in the package's source, by file."""
+    files = sorted(ROOT.rglob("*.py"))
+    return [(file.relative_to(ROOT), node) for file in files for node in ast.walk(ast.parse(file.read_text("utf-8")))]
 
 
 # Functions of libraries that run code of a folder where trust_remote_code allows it.
@@ -142,8 +141,10 @@ _OURS = {"load_dataset"}  # clipbias has a function of this name too; datasets' 
 
 
 def test_every_call_that_could_run_remote_code_says_no():
+    nodes = _nodes()
+    calls = [(file, node) for file, node in nodes if isinstance(node, ast.Call)]
     seen = 0
-    for file, call in _calls():
+    for file, call in calls:
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         given = {keyword.arg: keyword.value for keyword in call.keywords}
         if "trust_remote_code" in given:
@@ -158,7 +159,7 @@ def test_every_call_that_could_run_remote_code_says_no():
             assert "trust_remote_code" in given, f"{file}:{call.lineno} {name}"
             seen += 1
     assert seen >= 2
-    for file, call in _calls():
+    for file, call in calls:
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         if name == "load" and getattr(getattr(call.func, "value", None), "id", "") == "torch":
             given = {k.arg: k.value for k in call.keywords}
@@ -168,10 +169,9 @@ def test_every_call_that_could_run_remote_code_says_no():
         # open_clip reads a folder's settings itself there; pydantic has a function of the same name.
         if getattr(getattr(call.func, "value", None), "id", "") == "open_clip":
             assert name not in _OPEN_CLIP_READERS, f"{file}:{call.lineno}"
-    for file in sorted(ROOT.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("open_clip"):
-                assert not _OPEN_CLIP_READERS & {alias.name for alias in node.names}, file
+    for file, node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("open_clip"):
+            assert not _OPEN_CLIP_READERS & {alias.name for alias in node.names}, file
 
 
 def test_only_the_command_line_itself_can_ask_for_remote_code(tmp_path, monkeypatch, capsys):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ from hub_models import write_hub_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from processes import command_line, launch, script
+from processes import command_line, launch, script, start, torchrun
 
 from clipbias.probe.blocks import share_of_rows
 from clipbias.probe.ranking import rank_both
@@ -57,12 +55,9 @@ def test_the_torchrun_command_of_the_docs_runs(tmp_path):
     (line,) = [line.strip() for line in text.splitlines() if line.startswith("    torchrun --standalone")]
     launcher, *command = shlex.split(line)
     assert launcher == "torchrun" and "--nproc-per-node=2" in command and command[-2:] == ["--out", "results"]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *command[:-1], str(tmp_path)],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    (run,) = load_runs([tmp_path])
+    code, _, errors = start(tmp_path / "printed", torchrun, *command[:-1], tmp_path / "results").finish(300)
+    assert code == 0, errors[-3000:]
+    (run,) = load_runs([tmp_path / "results"])
     assert set(run.queries["query"]) == set(range(40))
 
 
