@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from clipbias.report.columns import COLUMNS, Column, told
+from clipbias.report.columns import COLUMNS, Column, Numbers, told
 from clipbias.results.folder import Finished
 from clipbias.results.queries import top1
 from clipbias.stats.ranksets import rank_sets, rank_text
@@ -50,7 +50,7 @@ def board_lines(
     lines = []
     for (data, model), found in told(rows, scalars, ("data", "model")).items():
         cells = {
-            column.key: Cell(number[0], *map(_end, number[1:]), ranks.get((data, column.key, model), ""))
+            column.key: _cell(number, ranks.get((data, column.key, model), ""))
             for column in COLUMNS
             if (number := found.number(column)) is not None
         }
@@ -64,9 +64,10 @@ def board_lines(
     return sorted(lines, key=place)
 
 
-def _end(end: float | None) -> float | None:
-    """An end of an interval that the page shows; none where it is open."""
-    return None if end is None or not np.isfinite(end) else end
+def _cell(number: Numbers, rank: str) -> Cell:
+    """A cell of the page, which shows no end of an interval that is open."""
+    low, high = (None if end is None or not np.isfinite(end) else end for end in number[1:])
+    return Cell(number[0], low, high, rank)
 
 
 def paired(runs: Sequence[Finished], data: str, column: Column) -> tuple[list[str], np.ndarray, np.ndarray] | None:
