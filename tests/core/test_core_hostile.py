@@ -280,6 +280,42 @@ def check_markdown(text: str) -> None:
     assert inner <= {"text", "text_special", "softbreak"}, inner
 
 
+def test_a_probe_is_text_to_its_end_and_so_is_what_reads_its_results(here, own):
+    model, data = own
+    kept = {"CLIPBIAS_CACHE": str(here.root / "made" / SHOWN)}
+    results = Path("made/results")
+    probe = ("probe", "drop-first", "--model", model, "--data", data, "--device", "cpu", "--out", results)
+    assert SHOWN in here(*probe, out="made", **kept)
+    (run,) = [path.parent for path in (here.root / results).rglob("run.json")]
+    check_csv(here(*probe, "--csv", **kept))
+    json.loads(here(*probe, "--json", **kept), parse_constant=pytest.fail)
+    for words in (("results", "check", results), ("rerun", run), ("cache", "info")):
+        here(*words, out="made", **kept)
+        check_csv(here(*words, "--csv", **kept))
+        json.loads(here(*words, "--json", **kept), parse_constant=pytest.fail)
+    here("results", "build", results, "--out", "made/boards", "--name", SHOWN, out="made")
+    boards = [*(here.root / "made" / "boards").iterdir()]
+    assert sorted(path.suffix[1:] for path in boards) == ["csv", "csv", "md", "md"]
+    for path in boards:
+        if path.suffix == ".csv":
+            check_csv(path.read_text("utf-8"))
+        else:
+            assert [cell for cell in cells(path.read_text("utf-8")) if SHOWN in cell], path
+    record = json.loads((run / "run.json").read_text("utf-8"))
+    forged = {"versions": {LINE: LINE}, "data_fingerprint": LINE, "identity": {"weights": LINE, LINE: "0"}}
+    (run / "run.json").write_text(json.dumps(record | forged), "utf-8")
+    assert shown(LINE)[:12] in here("rerun", run, code=1, out="made", **kept)
+    check_csv(here("rerun", run, "--csv", code=1, out="made", **kept))
+    shard = next((here.root / "made" / SHOWN).rglob("*.safetensors"))
+    odd = shard.parent.with_name("[red]x$=") / shard.name
+    odd.parent.mkdir()
+    odd.write_bytes(b"no shard")
+    assert odd.parent.name in here("cache", "info", **kept)
+    assert odd.parent.name in here("cache", "verify", code=1, **kept)
+    here("cache", "clear", **kept)
+    assert not shard.exists()
+
+
 def test_a_training_is_text_to_its_end_and_so_is_what_is_exported(here, own):
     model, data = own
     run, name = here.root / "made" / "run", f"{SHOWN} \\ \x1b[31m\x7f\U0001f600 {NAMES[5]}"
