@@ -9,12 +9,14 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import processes
 import pytest
 import torch
-from tests_support import make_row, make_run
+from tests_support import THOROUGH, make_row, make_run
 
 from clipbias.data.loading import load_dataset
 from clipbias.errors import UserError
@@ -164,7 +166,10 @@ def few(tmp_path):
     return folder
 
 
-def test_seeds_in_processes_of_their_own_give_the_bytes_of_one_after_another(tmp_path, few):
+def test_seeds_in_processes_of_their_own_give_the_bytes_of_one_after_another(tmp_path, few, monkeypatch):
+    if not THOROUGH:  # processes that import nothing anew
+        context = processes.context()
+        monkeypatch.setattr("clipbias.finetune.grids.multiprocessing", SimpleNamespace(get_context=lambda _: context))
     quick = {"steps": 2, "batch_size": 4, "validation": 0, "workers": 1, "pca_dim": 2}
     recipes = {name: recipe_called(name).override(**quick) for name in ("debias",)}
     threads, tables, seen = torch.get_num_threads(), [], []
