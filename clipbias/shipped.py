@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-WORLD = "scenes"
-"""The data set that the packaged nano models were trained on; the default where no data set is named."""
+WORLD = "scenes-2"
+"""The data set that the packaged nano models are trained on; the default where no data set is named."""
 _PACKAGE = Path(__file__).parent
 
 

@@ -108,7 +108,7 @@ def pretrain_nano_command(
     from clipbias.finetune.export import export_run
     from clipbias.finetune.folder import training_lock
     from clipbias.finetune.recipes import PRETRAIN_NANO
-    from clipbias.finetune.runs import NANO_DATA, pretrain_nano
+    from clipbias.finetune.runs import pretrain_nano
 
     chosen = PRETRAIN_NANO.override(**{"seed": seed, **pairs(settings, "--set")})
     folder = out or Path("runs") / f"pretrain-nano-seed{seed}"
@@ -121,7 +121,7 @@ def pretrain_nano_command(
                 resume=resume,
                 progress=lambda step, steps, values: bar(f"pretrain-nano, loss {values['loss']:.3f}", step, steps),
             )
-        path = export_run(model, chosen, folder, f"clipbias finetune pretrain-nano --seed {seed}", NANO_DATA)
+        path = export_run(model, chosen, folder, f"clipbias finetune pretrain-nano --seed {seed}", WORLD)
     say(f"written: {path}")
 
 
@@ -143,9 +143,9 @@ def ablation_command(
         str, typer.Option(help="Model to start from; without it a nano base is trained for each seed.")
     ] = "",
     weights: Annotated[Path | None, typer.Option(help="The base model's checkpoint file.")] = None,
-    data: Annotated[str, typer.Option(help="Training data.")] = "scenes-2",
+    data: Annotated[str, typer.Option(help="Training data.")] = WORLD,
     root: Annotated[Path | None, typer.Option(help="The training data's folder.")] = None,
-    test: Annotated[str, typer.Option(help="Data the probes run on.")] = "scenes-2",
+    test: Annotated[str, typer.Option(help="Data the probes run on.")] = WORLD,
     test_root: Annotated[Path | None, typer.Option(help="Its folder.")] = None,
     seeds: Annotated[str, typer.Option(help="A training each, e.g. 0,1,2.")] = "0,1,2",
     dose: Annotated[

@@ -66,10 +66,10 @@ def _board(results: list[Path]) -> pd.DataFrame:
     from clipbias.results.card import cards
     from clipbias.results.folder import load_runs
     from clipbias.results.ranks import shared_ranks
-    from clipbias.shipped import shipped
+    from clipbias.shipped import WORLD, shipped
 
     if not results:
-        return pd.read_csv(shipped("leaderboards") / "scenes.csv", dtype={"rank": str})
+        return pd.read_csv(shipped("leaderboards") / f"{WORLD}.csv", dtype={"rank": str})
     runs = load_runs(results)
     return leaderboard(all_rows(runs), shared_ranks(runs), cards(runs))
 

@@ -20,7 +20,7 @@ Models = Annotated[
 ModelFile = Annotated[Path | None, typer.Option(help="A file with a model per line; a failing one is passed over.")]
 Data = Annotated[
     str | None,
-    typer.Option(help="A data set; default: DOCCI if configured, else scenes.", autocompletion=complete.datasets),
+    typer.Option(help="A data set; default: DOCCI if configured, else scenes-2.", autocompletion=complete.datasets),
 ]
 DataFile = Annotated[Path | None, typer.Option(help="A file with a data set per line.")]
 Root = Annotated[Path | None, typer.Option(help="The data set's folder.")]

@@ -9,6 +9,7 @@ import typer
 
 from clipbias.cli.console import AsCsv, AsJson, say
 from clipbias.names import for_terminal
+from clipbias.shipped import WORLD
 
 if TYPE_CHECKING:
     from clipbias.rerun.check import Checked
@@ -105,7 +106,7 @@ def check(folders: _Folders = None, as_json: AsJson = False, as_csv: AsCsv = Fal
 def build(
     folders: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
     out: Annotated[Path, typer.Option(help="Where the tables are written.")] = Path("leaderboards"),
-    name: Annotated[str, typer.Option(help="What they are called.")] = "scenes",
+    name: Annotated[str, typer.Option(help="What they are called.")] = WORLD,
 ) -> None:
     """Check runs, and make the leaderboard's tables of them.
 

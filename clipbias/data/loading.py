@@ -125,5 +125,5 @@ def not_comparable(name: str) -> list[str]:
 
 
 def default_dataset_name() -> str:
-    """What is measured when no data set is named: DOCCI where its folder is configured, else scenes."""
+    """What is measured when no data set is named: DOCCI where its folder is configured, else scenes-2."""
     return "docci" if configured_root("docci") is not None else WORLD

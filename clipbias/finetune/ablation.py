@@ -19,13 +19,14 @@ from clipbias.finetune.folder import training_lock
 from clipbias.finetune.measures import MEASURES, SHORT_SPLIT, Measure, answered, apart, finished, hits, value
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.recipes import PRETRAIN_NANO
-from clipbias.finetune.runs import BUILT_IN, NANO_DATA, finetune, pretrain_nano, scenes_held_out, trainable
+from clipbias.finetune.runs import BUILT_IN, finetune, pretrain_nano, scenes_held_out, trainable
 from clipbias.finetune.train import Progress
 from clipbias.models.loading import load_model
 from clipbias.probe.run import run_probe
 from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
 from clipbias.results.folder import Finished
+from clipbias.shipped import WORLD
 
 GRID = ("longclip", "longclip-weights", "long-only", "drop", "sample", "debias")
 """Long-CLIP, the losses' weights alone, no short caption; + summary removal, + sampling, + padding."""
@@ -113,7 +114,7 @@ def _base(grid: Grid, seed: int, progress: Callable[[str], Progress]) -> tuple[s
     recipe = grid.base_recipe.override(seed=seed)
     told = progress(folder.name)
     model = pretrain_nano(recipe, folder, resume=True, progress=told, device=grid.device)
-    return str(export_run(model, recipe, folder, grid.command, NANO_DATA)), None
+    return str(export_run(model, recipe, folder, grid.command, WORLD)), None
 
 
 def _measures(grid: Grid, model: str, weights: Path | None, folder: Path) -> dict[str, float]:

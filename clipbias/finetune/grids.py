@@ -25,6 +25,7 @@ from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.recipes import PRETRAIN_NANO
 from clipbias.finetune.runs import BUILT_IN
 from clipbias.finetune.train import Progress
+from clipbias.shipped import WORLD
 
 Label = Callable[[str], Progress]
 """A run's name -> the progress callback of its training."""
@@ -44,9 +45,9 @@ class AskedGrid:
     seeds: Sequence[int]
     base: str = ""
     weights: Path | None = None
-    data: str = "scenes-2"
+    data: str = WORLD
     root: Path | None = None
-    test: str = "scenes-2"
+    test: str = WORLD
     test_root: Path | None = None
     base_recipe: Recipe = PRETRAIN_NANO
     device: str = "auto"
@@ -62,7 +63,7 @@ class AskedGrid:
             _held(self.data, self.root, "train"),
             _held(self.test, self.test_root, None),
             base_recipe=self.base_recipe,
-            short=with_kept_images(load_dataset(self.test, split=SHORT_SPLIT)) if self.test == "scenes-2" else None,
+            short=with_kept_images(load_dataset(self.test, split=SHORT_SPLIT)) if self.test == WORLD else None,
             device=self.device,
         )
 

@@ -33,6 +33,7 @@ from clipbias.models.nano import NANO_SHAPE, nano_clip
 from clipbias.models.preprocessing import clip_preprocessing
 from clipbias.models.tokenizer import ClipTokens, Tokens, clip_token_lists
 from clipbias.models.towers import EOT, PAD, SOT
+from clipbias.shipped import WORLD
 
 if TYPE_CHECKING:
     from open_clip.model import CustomTextCLIP
@@ -43,20 +44,18 @@ SHORT = 77
 """CLIP's positions; models with more are not stretched again."""
 
 
-NANO_DATA = "scenes-2"
-"""What nano bases are trained on."""
-BUILT_IN = (NANO_DATA, "scenes")
+BUILT_IN = (WORLD, "scenes")
 """Data sets whose captions are generated."""
 
 
 @lru_cache(maxsize=2)
-def scene_tokens(data: str = NANO_DATA) -> frozenset[int]:
+def scene_tokens(data: str = WORLD) -> frozenset[int]:
     """Every token id that a caption of these built-in scenes can hold, and the special ones."""
     from clipbias.data.scenes import WORLDS
     from clipbias.scenes import v2
 
     world = WORLDS[data]
-    texts = list(v2.BOILERPLATE) if data == NANO_DATA else []
+    texts = list(v2.BOILERPLATE) if data == WORLD else []
     for index in range(3000):
         scene = world.sample_scene("train", index)
         texts += [s.text for s in world.long_caption(scene)]
@@ -109,7 +108,7 @@ def pretrain_nano(
     from clipbias.data.loading import load_dataset
     from clipbias.scenes import v2
 
-    dataset = with_kept_images(load_dataset(NANO_DATA, split="train"))
+    dataset = with_kept_images(load_dataset(WORLD, split="train"))
 
     def short_variant(index: int, epoch: int) -> str:
         return v2.web_caption(v2.sample_scene("train", index), epoch, recipe.lead_dose)
@@ -134,7 +133,7 @@ def pretrain_nano(
     return model
 
 
-def scenes_held_out(data: str = NANO_DATA) -> RetrievalDataset:
+def scenes_held_out(data: str = WORLD) -> RetrievalDataset:
     """300 scenes of the split "validation": looked at during trainings on scenes."""
     from clipbias.data.loading import load_dataset
 

@@ -17,7 +17,7 @@ from clipbias.results.ranks import shared_ranks
 
 
 def board_texts(board: pd.DataFrame, scalars: pd.DataFrame, name: str, cards_name: str) -> dict[str, str]:
-    """The tables for programs and for people, file name -> text; ``board`` and ``scalars`` as `leaderboard` takes."""
+    """The tables as CSV and for people, file name -> text; ``board`` and ``scalars`` as `leaderboard` takes."""
     return {
         f"{name}.csv": to_csv(board),
         f"{name}.md": to_markdown(shown(board)),

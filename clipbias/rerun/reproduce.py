@@ -21,7 +21,7 @@ from clipbias.results.folder import read_rows
 from clipbias.results.published import Published, chosen, read_published
 from clipbias.results.record import Row
 from clipbias.results.settings import Settings
-from clipbias.shipped import shipped
+from clipbias.shipped import WORLD, shipped
 
 PAPER = "2602.22419"
 _ROUNDING = 0.05  # published numbers have one decimal
@@ -68,7 +68,7 @@ def leaderboard_numbers() -> list[Published]:
         "swap 1-4": ("t2i", "swap-1-4", "points"),
     }
     out = []
-    path = shipped("leaderboards") / "scenes.csv"
+    path = shipped("leaderboards") / f"{WORLD}.csv"
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             for column, (direction, condition, unit) in columns.items():
@@ -76,7 +76,7 @@ def leaderboard_numbers() -> list[Published]:
                     out.append(
                         Published(
                             row["model"], "", row["model"], row["data"], row["protocol"], direction, "recall@1",
-                            condition, unit, float(row[column].lstrip("'")), "leaderboards/scenes.csv",
+                            condition, unit, float(row[column].lstrip("'")), f"leaderboards/{WORLD}.csv",
                             f"column {column}", "clipbias", "",
                         )
                     )  # fmt: skip

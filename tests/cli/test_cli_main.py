@@ -109,7 +109,7 @@ def test_probe_report_and_compare_in_one_go(tmp_path, few_scenes):
         assert run.returncode == 0, run.stderr
         assert "no --data given" in run.stdout
     folders = [
-        next((tmp_path / "results").glob(f"{model}@*/scenes@*/drop-first"))
+        next((tmp_path / "results").glob(f"{model}@*/scenes-2@*/drop-first"))
         for model in ("nano-longclip", "nano-debias")
     ]
     stamps = [(folder / "run.json").stat().st_mtime_ns for folder in folders]
@@ -120,10 +120,10 @@ def test_probe_report_and_compare_in_one_go(tmp_path, few_scenes):
     reported = run_here("report", "--out", "figures", cwd=tmp_path)
     assert reported.returncode == 0, reported.stderr
     for name in (
-        "scenes-drops.png",
-        "scenes-drops.svg",
-        "scenes-drops.pdf",
-        "scenes-drops.csv",
+        "scenes-2-drops.png",
+        "scenes-2-drops.svg",
+        "scenes-2-drops.pdf",
+        "scenes-2-drops.csv",
         "leaderboard.md",
         "index.html",
     ):

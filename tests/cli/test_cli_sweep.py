@@ -54,9 +54,9 @@ def test_limited_runs_say_so_are_reused_and_quiet_prints_results_only(run, tmp_p
     assert "reused, same fingerprint" in second and "reused" not in first
     assert quiet.startswith("drop-first: nano-debias, n 30") and "results:" not in quiet and "data:" not in quiet
     (record,) = (json.loads(p.read_text()) for p in tmp_path.rglob("run.json"))
-    assert record["data"] == "scenes[:30]" and record["settings"]["limit"] == 30 and "--limit 30" in record["command"]
+    assert record["data"] == "scenes-2[:30]" and record["settings"]["limit"] == 30 and "--limit 30" in record["command"]
     rows = list(csv.DictReader(io.StringIO(run(*asked, "--csv"))))
-    assert {row["data"] for row in rows} == {"scenes[:30]"} and rows[0]["p_holm"] == ""
+    assert {row["data"] for row in rows} == {"scenes-2[:30]"} and rows[0]["p_holm"] == ""
     assert len(rows) == len(json.loads(run(*asked, "--json")))
     with pytest.raises(UserError, match="not both"):
         run(*asked, "--json", "--csv")

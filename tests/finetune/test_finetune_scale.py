@@ -174,7 +174,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_weights(tmp_path):
 
 
 def test_what_is_held_out_is_not_trained_on_and_measured_as_by_the_probes(tmp_path):
-    dataset = without_images(load_dataset("scenes", split="validation"), range(100, 1000))
+    dataset = without_images(load_dataset("scenes-2", split="validation"), range(100, 1000))
     trained, held = hold_out(dataset, 500)
     assert held is not None and len(held.captions) == 10 and len(trained.captions) == 90
     assert set(held.captions).isdisjoint(trained.captions)
@@ -188,7 +188,7 @@ def test_what_is_held_out_is_not_trained_on_and_measured_as_by_the_probes(tmp_pa
     found = validation_recall(model, maker, recipe)
     whole = {f"validation_{w}_recall@1": per_query_metrics(wanted[w])["recall@1"].mean() for w in ("t2i", "i2t")}
     assert {name: found[name] for name in whole} == whole
-    assert model.training and found["validation_t2i_recall@1"] > 0.9
+    assert model.training and found["validation_t2i_recall@1"] > 0.7
 
 
 @needs_compiler

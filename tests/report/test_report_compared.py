@@ -18,7 +18,7 @@ from clipbias.errors import UserError
 from clipbias.probe.run import run_probe
 from clipbias.probe.session import Session
 from clipbias.probe.spec import find_probes
-from clipbias.report.ablations import ablation_figure, ablation_figures, trajectory_figure
+from clipbias.report.ablations import ablation_figure, ablation_figures, seeds_figure, trajectory_figure
 from clipbias.report.examples import data_uri, find_examples
 from clipbias.report.figures import bars_figure
 from clipbias.report.heat import first_share, token_changes
@@ -145,6 +145,19 @@ def test_the_ablation_table_is_read_back_and_drawn(tmp_path):
     assert table["values"].tolist() == [[1, 2, 3], [-1, -3]] and table["mean"].tolist() == [2, -2]
     dots = ablation_figure(table).axes[1].lines[0]
     assert list(dots.get_ydata()) == [-1, -3]
+    (alone,) = ablation_figures([tmp_path / "ablation.csv"], tmp_path / "out", [SVG], [])
+    assert alone.stem == "ablation"
+    text += 'base,"1 padding sentences, T2I change",-2.0,1.0,2,\'-1.0 -3.0\ndrop,"1 pads, T2I change",-2.0,1.0,1,-2\n'
+    text += 'debias,"1 padding sentences, T2I change",-2.0,1.0,2,\'-1.0 -3.0\n'
+    text += 'base,"2 padding sentences, T2I change",-4.0,1.0,2,\'-2.0 -6.0\n'
+    (tmp_path / "ablation.csv").write_text(text)
+    drawn = ablation_figures([tmp_path / "ablation.csv"], tmp_path / "out", [SVG], [])
+    assert [one.stem for one in drawn] == ["ablation", "ablation-padding"]
+    axes = seeds_figure(read_ablation(tmp_path / "ablation.csv")).axes[0]
+    lines = [list(zip(*map(list, line.get_data()), strict=True)) for line in axes.lines[:3]]
+    # Two seeds of the base, then their mean; the unpadded caption is where changes start.
+    assert lines == [[(0, 0), (1, -1), (2, -2)], [(0, 0), (1, -3), (2, -6)], [(0, 0), (1, -2), (2, -4)]]
+    assert [t.get_text() for t in axes.figure.legends[0].get_texts()] == ["pre-trained base", "DeBias-CLIP's recipe"]
     (tmp_path / "ablation.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match=r"ablation\.csv: not a table of"):
         read_ablation(tmp_path / "ablation.csv")

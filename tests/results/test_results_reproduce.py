@@ -76,6 +76,6 @@ def test_a_model_that_ships_reproduces_its_leaderboard_and_a_wrong_number_is_mis
     monkeypatch.setattr(module, "leaderboard_numbers", lambda: wrong)
     request.getfixturevalue("few_scenes")  # a number far off is missed on these, too
     bad = run(tmp_path / "few")
-    assert isinstance(bad.exception, CheckFailed) and "nano-clip scenes T2I" in str(bad.exception)
+    assert isinstance(bad.exception, CheckFailed) and "nano-clip scenes-2 T2I" in str(bad.exception)
     assert "the usual causes" in bad.output and "--precision bf16" in bad.output
     assert bad.output.index("context length") < bad.output.index("mixed precision") < bad.output.index("normalisation")
