@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from hypotheses import TABLE_HEAD, Runs, line, points
+from hypotheses import TABLE_HEAD, Runs, contrast, line, points, table_of
 from ship import complete_seeds
 
 from clipbias.data.loading import load_dataset
@@ -46,12 +47,6 @@ def probe_fewer(runs: Path, seeds: Sequence[int]) -> None:
             run_probe(session, probe, folder / "probes", "python benchmarks/followups.py")
 
 
-def credits(found: Runs, name: str, seeds: Sequence[int], measure: Measure, kept: np.ndarray | None) -> np.ndarray:
-    """Top-1 credits, or their change, of every seed and query [S, Q]; ``kept``: the queries that count [Q]."""
-    tables = [hits(found[name, s][measure.probe, measure.split], measure) for s in seeds]
-    return np.stack([(t if kept is None else t[t.index.isin(kept)]).to_numpy() for t in tables])
-
-
 def summaries() -> np.ndarray:
     """The short captions of the test split that are a summary, by query number; the others are details."""
     captions = load_dataset(WORLD, split=SHORT_SPLIT).captions
@@ -81,33 +76,32 @@ def report(runs: Path) -> str:
     found: Runs = {(n, s): finished(runs / f"{n}-{s}" / "probes") for n in (BASE, *GRID) for s in seeds}
     lines = [f"Seeds {', '.join(map(str, seeds))}; points, but Page's z.", "", *TABLE_HEAD]
 
-    def contrast(label: str, words: str, claim: str, first: str, second: str, measure: Measure,
-                 kept: np.ndarray | None = None) -> None:  # fmt: skip
-        apart = credits(found, first, seeds, measure, kept) - credits(found, second, seeds, measure, kept)
-        interval = points(over_seeds(apart, bound=2.0 if measure.change else 1.0))
-        lines.append(line(label, words, claim, 100 * apart.mean(axis=1), interval))
-
+    told = partial(contrast, found, seeds)
     for condition in ("details", "three", "two", "one"):
         claim = "below" if condition == "details" else "above"
         measure = Measure("", "fewer-details", (condition,))
-        contrast("F1", f"without the summary, {condition}: sample minus drop", claim, "sample", "drop", measure)
+        lines.append(
+            told("F1", f"without the summary, {condition}: sample minus drop", claim, "sample", "drop", measure)
+        )
     short = Measure("", "first-only", ("full",), split=SHORT_SPLIT)
-    told = summaries()
-    others = np.setdiff1d(np.arange(len(load_dataset(WORLD, split=SHORT_SPLIT))), told)
-    for words, claim, kept in (("summaries", "below", told), ("details", "not below", others)):
+    summary = summaries()
+    others = np.setdiff1d(np.arange(len(load_dataset(WORLD, split=SHORT_SPLIT))), summary)
+    for words, claim, kept in (("summaries", "below", summary), ("details", "not below", others)):
         words = f"short captions that are {words}"
-        contrast("F2", f"{words}, debias minus base", claim, "debias", BASE, short, kept)
-        contrast("F2", f"{words}, long-only minus longclip", claim, "long-only", "longclip", short, kept)
+        lines.append(told("F2", f"{words}, debias minus base", claim, "debias", BASE, short, kept))
+        lines.append(told("F2", f"{words}, long-only minus longclip", claim, "long-only", "longclip", short, kept))
     for words, measure in (
         ("base, 5, 10 and 20 pads", Measure("", "token-padding", SHIFTS, change=True)),
         ("base, 1, 2 and 4 padding sentences", Measure("", "padding", SENTENCES, change=True)),
     ):
-        each = credits(found, BASE, seeds, measure, None)
+        each = table_of(found, BASE, seeds, measure)
         lines.append(line("F3", words, "below", 100 * each.mean(axis=1), points(over_seeds(each, bound=1.0))))
     trends = np.array([shift_trend(found, seed) for seed in seeds])
     lines.append(line("F3", "base, Page's z over 5, 10 and 20 pads", "below", trends, from_estimates(trends, 1.0)))
     without = Measure("", "drop-first", ("drop-first",))
-    contrast("F4", "R@1 without the first sentence, debias minus longclip", "above", "debias", "longclip", without)
+    lines.append(
+        told("F4", "R@1 without the first sentence, debias minus longclip", "above", "debias", "longclip", without)
+    )
     lost = {name: np.array([reliance(found, name, seed) for seed in seeds]) for name in ("debias", "longclip")}
     values, errors = (lost["debias"] - lost["longclip"])[:, 0], lost["debias"][:, 1] + lost["longclip"][:, 1]
     words = "share of R@1 lost without the first sentence, debias minus longclip"

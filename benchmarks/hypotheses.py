@@ -42,9 +42,12 @@ TABLE_HEAD = (
 Runs = dict[tuple[str, int], dict[tuple[str, str], Finished]]
 
 
-def table_of(runs: Runs, name: str, seeds: Sequence[int], measure: Measure) -> np.ndarray:
-    """The measure of every seed and query [S, Q], as credits or their change."""
-    return np.stack([hits(runs[name, s][measure.probe, measure.split], measure).to_numpy() for s in seeds])
+def table_of(
+    runs: Runs, name: str, seeds: Sequence[int], measure: Measure, kept: np.ndarray | None = None
+) -> np.ndarray:
+    """The measure of every seed and query [S, Q], as credits or their change; ``kept``: only these queries."""
+    tables = [hits(runs[name, s][measure.probe, measure.split], measure) for s in seeds]
+    return np.stack([(one if kept is None else one[one.index.isin(kept)]).to_numpy() for one in tables])
 
 
 def verdict(interval: Interval | None, claim: str) -> str:
@@ -69,6 +72,16 @@ def line(name: str, words: str, claim: str, each: np.ndarray, interval: Interval
     return f"| {' | '.join(cells)} |"
 
 
+def contrast(
+    runs: Runs, seeds: Sequence[int], label: str, words: str, claim: str, first: str, second: str, measure: Measure,
+    kept: np.ndarray | None = None,
+) -> str:  # fmt: skip
+    """A row of the table: ``first`` minus ``second`` on the same seeds and queries."""
+    apart = table_of(runs, first, seeds, measure, kept) - table_of(runs, second, seeds, measure, kept)
+    interval = points(over_seeds(apart, bound=2.0 if measure.change else 1.0))
+    return line(label, words, claim, 100 * apart.mean(axis=1), interval)
+
+
 def points(interval: Interval | None) -> Interval | None:
     return Interval(*(100 * end for end in interval)) if interval else None
 
@@ -89,10 +102,8 @@ def report(runs: Path, other: Path | None) -> str:
         line("H1", "base, Page's z over 1 to 5", "below", trends, from_estimates(trends, 1.0)),
     ]
     for name, words, title, first, second in CONTRASTS:
-        measure = measure_called(title)
-        apart = table_of(found, first, seeds, measure) - table_of(found, second, seeds, measure)
-        interval = points(over_seeds(apart, bound=2.0 if measure.change else 1.0))
-        lines.append(line(name, words, "not below" if name == "H7" else "above", 100 * apart.mean(axis=1), interval))
+        claim = "not below" if name == "H7" else "above"
+        lines.append(contrast(found, seeds, name, words, claim, first, second, measure_called(title)))
     if other is not None:
         both = [s for s in seeds if (other / f"{BASE}-{s}" / "model.pt").is_file()]
         led: Runs = {(BASE, s): finished(other / f"{BASE}-{s}" / "probes") for s in both}

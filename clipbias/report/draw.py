@@ -70,11 +70,11 @@ def kept(draw: Draw, one: Drawn, out: Path, looks: Sequence[Look]) -> Drawn:
 
 def _retrieval_figures(rows: pd.DataFrame, data: str, models: list[str], keep: Keep) -> list[Drawn]:
     drawn = []
-    for stem, kind, title, what in _PADDINGS:
+    for stem, kind, title, axis, what in _PADDINGS:
         padding = headline(rows, kind, "t2i")
         if len(padding):
             words = f"Text-to-image R@1 against the number of {what}."
-            axes = (what.partition(" (")[0].replace("a caption's ", "the "), "T2I R@1, %")
+            axes = (axis, "T2I R@1, %")
             one = Drawn(stem, "", padding, kind, data, words, axes, title=title)
             drawn.append(keep(partial(padding_figure, padding, models, *axes), one))
     swap = headline(rows, "swap", "i2t")
@@ -100,8 +100,9 @@ def _retrieval_figures(rows: pd.DataFrame, data: str, models: list[str], keep: K
 
 _PADDINGS = (
     ("figure2-padding", "padding", "Padding before the caption",
-     "padding sentences before a caption's first two (paper, Figure 2)"),
+     "padding sentences before the first two", "padding sentences before a caption's first two (paper, Figure 2)"),
     ("token-padding", "token-padding", "Pads before the caption",
+     "pads before the first two sentences",
      "pads before a caption's first two sentences (the form of padding that DeBias-CLIP is trained with)"),
 )  # fmt: skip
 
