@@ -14,6 +14,7 @@ where more than one in a hundred is not held, or any hangs, is killed or writes 
 from __future__ import annotations
 
 import argparse
+import glob
 import importlib
 import json
 import os
@@ -30,6 +31,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from itertools import cycle
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -103,6 +105,21 @@ def _copy(name: str) -> Callable[[], None]:
     return lambda: shutil.copytree(MADE / name, name, symlinks=True) and None
 
 
+def _trained() -> None:
+    shutil.copytree(MADE / "trained", ".", dirs_exist_ok=True)
+
+
+def _cached() -> None:
+    shutil.copytree(MADE / "cache", "../cache")
+
+
+TRAIN = [
+    "finetune", "debias", "--no-evaluate", "--data", "x.csv", "--out", "run", "--set=steps=1", "--set=batch_size=4",
+    "--set=pca_dim=2", "--set=validation=4",
+]  # fmt: skip
+FEW = ["probe", "drop-first", "--model", "nano-clip", "--limit", "8"]
+
+
 PLACES: dict[str, tuple[Callable[[], None], str, list[str]]] = {
     **{f"data .{s}": (_pictures, f"x.{s}", ["data", "check", f"x.{s}"])
        for s in ("csv", "tsv", "jsonl", "parquet", "tar")},
@@ -121,6 +138,14 @@ PLACES: dict[str, tuple[Callable[[], None], str, list[str]]] = {
        for n in ("run.json", "rows.jsonl", "queries.parquet", "ablation.csv")},
     **{f"compare {n}": (_copy("results"), f"results/{n}", ["compare", "results", "results"])
        for n in ("run.json", "rows.jsonl", "queries.parquet")},
+    **{f"training {n}": (_trained, f"run/{n}", [*TRAIN, "--resume"])
+       for n in ("recipe.toml", "metrics.jsonl", "state.pt")},
+    "export": (_trained, "run/model.pt", ["finetune", "export", "run/model.pt", "--out", "e.safetensors"]),
+    "cached, verified": (_cached, "../cache/*/*/*.safetensors", ["cache", "verify"]),
+    "cached, read": (_cached, "../cache/*/*/*.safetensors", FEW),
+    "models": (_pictures, "l.txt", [*FEW[:2], "--models", "l.txt", "--limit", "8", "--dry-run"]),
+    "data list": (_pictures, "l.txt", [*FEW[:4], "--data-list", "l.txt", "--dry-run"]),
+    "rerun run.json": (_copy("results"), "results/run.json", ["rerun", "results"]),
     "docci": (_pictures, "docci_descriptions.jsonlines", ["data", "check", "docci", "--root", "."]),
     "sharegpt4v": (_pictures, "x.json", ["data", "check", "sharegpt4v", "--root", ".", "--option", "file=x.json"]),
     "pack": (_pictures, "pack.json", ["data", "check", ".", "--option", "pack=."]),
@@ -137,7 +162,7 @@ def files() -> Iterator[Case]:
                 prepare: Callable[[], None] = prepare, name: str = name, make: Callable[[Path], object] = make
             ) -> None:
                 prepare()
-                path = Path(name)
+                path = Path(next(iter(sorted(glob.glob(name))), name))
                 if path.is_file() or path.is_symlink():
                     path.unlink()
                 make(path.absolute())
@@ -193,18 +218,22 @@ def options() -> Iterator[Case]:
             nothing,
             ["finetune", "debias", "--out", "o", "--set", f"name={text}", "--set", "seed=-1"],
         )
-        probe = ["probe", "drop-first", "--model", "nano-clip", "--limit", "8"]
-        yield f"--seed {text[:20]!r}", nothing, [*probe, f"--seed={text}"]
-        yield f"--device {text[:20]!r}", nothing, [*probe, f"--device={text}"]
+        yield f"--seed {text[:20]!r}", nothing, [*FEW, f"--seed={text}"]
+        yield f"--device {text[:20]!r}", nothing, [*FEW, f"--device={text}"]
         # A path out of the case's folder is where its user wants the files, and no attack may make them there.
         if not text.startswith(("/", "..", "~")):
-            yield f"--out {text[:20]!r}", nothing, [*probe, f"--out={text}"]
+            yield f"--out {text[:20]!r}", nothing, [*FEW, f"--out={text}"]
     for text in ("a/b", "$x$", "con", "x" * 300, "", "a\nb"):
         yield (
             f"report --out {text[:20]!r}",
             _copy("results"),
             ["report", "--results", "results", f"--out={text}", "--examples", "0"],
         )
+    readers = cycle(
+        (["results", "show", "results"], ["results", "check", "results"], ["leaderboard", "--results", "results"],
+         ["rerun", "results"], ["card", "--results", "results"], ["results", "build", "results", "--out", "boards"],
+         ["compare", "results", "results"])
+    )  # fmt: skip
     for field in asdict(make_run()):
         for value in (None, "", -1, 1e400, [], {"a": 1}, "\x1b[2J", "../../x", "x" * 5000, True):
 
@@ -213,7 +242,8 @@ def options() -> Iterator[Case]:
                 path = Path("results/run.json")
                 path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
 
-            yield f"run.json {field} = {str(value)[:12]!r}", change, ["results", "show", "results"]
+            reader = next(readers)
+            yield f"run.json {field} = {str(value)[:12]!r}, {reader[0]} {reader[1]}", change, reader
 
 
 MADE = Path()
@@ -238,6 +268,18 @@ def made(folder: Path) -> None:
     shutil.copytree(one, folder / "results")
     (folder / "results/ablation.csv").write_text("recipe,measure,mean,values\ndebias,R@1,1.5,1 2\n")
     import_everything()
+    (folder / "trained").mkdir()
+    rows = [f"{n}.png,Picture {n} is red. It is plain. It is small." for n in range(12)]
+    (folder / "trained/x.csv").write_text("\n".join(("image,caption", *rows)))
+    for number in range(12):
+        Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(folder / "trained" / f"{number}.png")
+    (folder / "probed").mkdir()
+    for arguments, place in ((TRAIN, folder / "trained"), (FEW, folder / "probed")):
+        pid = os.fork()
+        if pid == 0:
+            _child(place, lambda: None, arguments)
+        if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
+            raise RuntimeError(f"clipbias {' '.join(arguments)} failed in {place}")
     for name in ("open", "hub"):
         load_model(str(folder / name), device="cpu").encode_texts(["a dog"])
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
+import sysconfig
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import garbage  # noqa: F401
 import hypothesis
@@ -97,6 +100,21 @@ def few_scenes(monkeypatch):
         return without_images(load_dataset(data, split="validation"), range(20, 1000), "other")
 
     monkeypatch.setattr("clipbias.finetune.ask.scenes_held_out", held_out)
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+    """``torch.compile`` to the graphs that it would compile, which PyTorch runs then: to make C++ of them takes a
+    minute and is PyTorch's work. Thorough tests do it, where a compiler is."""
+    import torch
+    from tests_support import THOROUGH
+
+    if not THOROUGH:
+        real = torch.compile
+        monkeypatch.setattr(torch, "compile", lambda *given, **more: real(*given, **{**more, "backend": "aot_eager"}))
+    elif shutil.which("g++") is None or not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        pytest.skip("torch.compile needs a C++ compiler and Python's headers")
+    torch._dynamo.reset()
 
 
 hypothesis.settings.register_profile("long", max_examples=10_000, deadline=None)

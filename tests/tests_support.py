@@ -6,11 +6,9 @@ import contextlib
 import io
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -130,9 +128,3 @@ def run_here(*arguments: object, cwd: Path, **variables: str) -> subprocess.Comp
                 signal.signal(number, handler)
     texts = (stream.buffer.getvalue().decode() for stream in (out, errors))
     return subprocess.CompletedProcess(words, code, *texts)
-
-
-needs_compiler = pytest.mark.skipif(
-    shutil.which("g++") is None or not (Path(sysconfig.get_path("include")) / "Python.h").exists(),
-    reason="torch.compile needs a C++ compiler and Python's headers",
-)

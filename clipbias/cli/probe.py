@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -246,7 +247,7 @@ def _run(sweep: Sweep, costs: Sequence[Cost], output: Output) -> None:
         printed(records, output.as_json, output.as_csv)
     if not output.machine:
         note(f"results: {sweep.out}")
-        where = "" if sweep.out == Path("results") else f" --results {sweep.out}"
+        where = "" if sweep.out == Path("results") else f" --results {shlex.quote(str(sweep.out))}"
         note(f"next: clipbias report{where}   (figures, leaderboard and page)")
     if failed:
         raise CheckFailed(

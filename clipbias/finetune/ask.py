@@ -69,6 +69,20 @@ def asked_recipe(asked: Training, encoder: Encoder) -> Recipe:
     return chosen.override(**{"seed": asked.seed, **asked.settings})
 
 
+def training_command(asked: Training) -> str:
+    """The command line that trains it again, from the same folder."""
+    options = {
+        "--base": asked.base, "--weights": asked.weights, "--data": asked.data, "--root": asked.root,
+        "--split": asked.split, "--pack": asked.pack, "--recipe": asked.recipe_file, "--seed": asked.seed,
+    }  # fmt: skip
+    words = ["clipbias", "finetune", asked.recipe]
+    for option, value in options.items():
+        words += [] if value is None else [option, str(value)]
+    for name, value in asked.settings.items():
+        words += ["--set", f"{name}={value}"]
+    return shlex.join(words)
+
+
 def run_training(
     asked: Training, progress: Progress | None = None, told: Callable[[str], None] = lambda recipe: None
 ) -> Path | None:
@@ -90,9 +104,7 @@ def run_training(
     dataset, held_out = load_dataset(asked.data, root=asked.root, split=split, pack=asked.pack), None
     if asked.data in BUILT_IN:
         dataset, held_out = with_kept_images(dataset), scenes_held_out(asked.data)
-    command = shlex.join(
-        ("clipbias", "finetune", asked.recipe, "--base", asked.base, "--data", asked.data, "--seed", str(asked.seed))
-    )
+    command = training_command(asked)
 
     def keep(trained: TrainModel, step: int) -> Path:
         return export_step(trained, chosen, asked.out, command, asked.data, step, encoder)

@@ -23,6 +23,7 @@ import clipbias.rerun.reproduce
 import clipbias.results.published
 from clipbias.finetune.measures import MEASURES
 from clipbias.models.entry import PACKAGED
+from clipbias.probe.spec import find_probes
 from clipbias.report.tables import to_csv
 from clipbias.results.folder import run_folder, write_run
 from clipbias.results.published import Published
@@ -342,6 +343,15 @@ def test_a_training_is_text_to_its_end_and_so_is_what_is_exported(here, own):
         out = f"made/{layout}{suffix}"
         here("finetune", "export", run / "model.pt", "--to", layout, "--out", out, out="made")
         assert (here.root / out).exists()
+
+
+def test_a_training_that_is_evaluated_is_text(here, own, few_scenes, monkeypatch):
+    (drop,) = find_probes("drop-first")
+    monkeypatch.setattr("clipbias.probe.spec.find_probes", lambda suite: [drop])
+    model, data = own
+    words = ("--set", "steps=1", "--set", "batch_size=4", "--set", "pca_dim=2", "--set", "validation=4")
+    out = here("finetune", "debias", "--base", model, "--data", data, *words, "--out", f"made/{SHOWN}", out="made")
+    assert f"before ({model}) and after (made/{SHOWN}/model.pt)" in out and "drop-first" in out
 
 
 def test_an_ablation_is_text(here, own, monkeypatch):

@@ -12,7 +12,7 @@ import processes
 import pytest
 import torch
 from small_training import close, gradients, start, train_on
-from tests_support import THOROUGH, needs_compiler
+from tests_support import THOROUGH
 
 import clipbias
 from clipbias.data.build import without_images
@@ -191,8 +191,7 @@ def test_what_is_held_out_is_not_trained_on_and_measured_as_by_the_probes(tmp_pa
     assert model.training and found["validation_t2i_recall@1"] > 0.7
 
 
-@needs_compiler
-def test_compiled_towers_train(tmp_path):
+def test_compiled_towers_train(tmp_path, compiler):
     recipe = DEBIAS.override(**QUICK).override(steps=2, compile=True)
     model, maker = start(recipe)
     wanted = step_losses(model, maker.batch(range(8), 0), recipe)["loss"].item()

@@ -9,7 +9,6 @@ import time
 import pytest
 import torch
 from small_training import SMALL
-from tests_support import needs_compiler
 
 import clipbias
 from clipbias.ahead import prefetched
@@ -100,8 +99,7 @@ def test_other_errors_are_not_taken_for_a_full_memory(monkeypatch):
         encoder.encode_texts(["a"])
 
 
-@needs_compiler
-def test_compiled_towers_give_the_same_features_and_say_so():
+def test_compiled_towers_give_the_same_features_and_say_so(compiler):
     module = build_clip(SMALL).eval()
     encoder, compiled = (
         ClipEncoder(
