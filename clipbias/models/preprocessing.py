@@ -50,8 +50,8 @@ class Preprocessing:
         Raises:
             UserError: an image from a pack that was resized by another rule.
         """
-        # Contiguous bytes first and then in place: the same values at a third of the time.
-        pixels = torch.from_numpy(self.resized(image)).permute(2, 0, 1).contiguous().float()
+        # Contiguous bytes first, by NumPy, then in place: the same values at a third of the time.
+        pixels = torch.from_numpy(np.ascontiguousarray(self.resized(image).transpose(2, 0, 1))).float()
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
         return pixels.div_(255).sub_(mean).div_(std)
 
@@ -63,9 +63,9 @@ class Preprocessing:
         """
         packed = image.info.get(RULE)
         if packed is not None:
-            if packed != rule_text(self.geometry()):
+            if packed != self._rule:
                 raise UserError(
-                    f"this pack was resized by {packed}, the model wants {rule_text(self.geometry())}; "
+                    f"this pack was resized by {packed}, the model wants {self._rule}; "
                     "make a pack for it with `clipbias data pack`"
                 )
             return np.array(image)
@@ -79,6 +79,10 @@ class Preprocessing:
     def geometry(self) -> dict[str, Any]:
         """The part of `record` that decides the resized pixels."""
         return {k: v for k, v in self.record().items() if k not in ("mean", "std")}
+
+    @cached_property
+    def _rule(self) -> str:
+        return rule_text(self.geometry())
 
     @cached_property
     def _resized(self) -> Callable[[Image.Image], Image.Image]:

@@ -226,6 +226,30 @@ def test_the_trajectory_counts_a_fine_tunings_steps_on_from_its_bases(tmp_path):
         trajectory(grid)
 
 
+def test_the_dose_is_told_from_the_committed_table(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    told = importlib.import_module("dose")
+    # At dose 0 a base of seed s misses s + 3 of 30 queries under padding, at the other dose s.
+    for seed in range(8):
+        write_probes(tmp_path / "other", BASE, seed)
+    boards = tmp_path / "boards"
+    write_probes(boards / "results", BASE, told.SHIPPED_SEED + 3)
+    (boards / "results" / f"base-{told.SHIPPED_SEED + 3}" / "probes").rename(boards / "results" / "nano-clip@1")
+    values = " ".join(f"{-100 * (seed + 3) / QUERIES:.3f}" for seed in range(8))
+    (boards / "ablation-scenes-2.csv").write_text(
+        f'recipe,measure,values\nbase,"{told.PADDING}",\'{values}\ndebias,"{told.PADDING}",1 2\n'
+    )
+    cells = [cell.strip() for cell in told.report(tmp_path / "other", boards).splitlines()[-1].strip("|").split("|")]
+    # All seeds differ by -10 points, so queries alone make the interval: 3 of 30 are -100 points, the others 0.
+    error = (QUERIES * 100**2 * 0.1 * 0.9 / (QUERIES - 1) / QUERIES) ** 0.5
+    assert cells[3:7] == [
+        "-10.0",
+        f"{-10 - 1.96 * error:+.1f} to {-10 + 1.96 * error:+.1f}",
+        "8 of 8 below",
+        "not shown",
+    ]
+
+
 def test_the_hypotheses_are_told_by_their_intervals(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     told = importlib.import_module("hypotheses")
