@@ -35,7 +35,8 @@ def test_an_empty_name_of_data_is_no_default():
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_end_with_a_line_and_leave_no_temporary_file(tmp_path, number, code):
     script = (
-        "import sys, time, pathlib\n"
+        "import signal, sys, time, pathlib\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # under nohup it is ignored, and stays so
         "from clipbias.cli import app as cli\n"
         "from clipbias.files import atomic_path\n"
         "def work(**_):\n"
