@@ -50,6 +50,8 @@ from clipbias.data.user import open_user_data  # noqa: E402
 from clipbias.errors import UserError  # noqa: E402
 
 Action = Callable[[Path], int]
+LINE = 1_000
+"""Bytes at most of the line that says what went wrong."""
 
 
 def command(*arguments: str) -> Action:
@@ -293,7 +295,8 @@ def trial(action: Action, again: Action, place: Path, kills: int, draw: random.R
     )
     one.two()
     largest = max(map(len, one.wanted.values())) // 2
-    one.cramped(place / "short", f"files of at most {largest:,} bytes", largest)
+    if largest >= LINE:  # the log is a file too
+        one.cramped(place / "short", f"files of at most {largest:,} bytes", largest)
     mounted = one.full()
     print(
         f"  {one.seconds:.1f} s unbroken, {len(one.wanted)} files; killed in time {cut} of {kills}, ended by SIGTERM "

@@ -146,8 +146,9 @@ def _enter(
     os.environ.update(environment)
     for stream, path in ((sys.stdout, out), (sys.stderr, errors)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), stream.fileno())
-    # A shell's background job hands on that interrupts are ignored; tests run in such, too.
+    # A shell's background job hands on that interrupts are ignored, nohup that hangups are; tests run in such, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.fsync = lambda handle: None  # as in the tests' own process
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))

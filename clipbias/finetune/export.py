@@ -36,7 +36,7 @@ from clipbias.models.libraries.tokens import HubTokens
 from clipbias.models.libraries.transformers_clip import HubClip, HubVisual, write_hub_folder
 from clipbias.models.preprocessing import CLIP_MEAN, CLIP_STD
 from clipbias.models.towers import has_quick_gelu
-from clipbias.names import for_markdown, for_terminal
+from clipbias.names import file_name, for_markdown, for_terminal
 from clipbias.provenance import source_state, versions
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 LAYOUTS = ("longclip", "safetensors", "openclip", "transformers")
 LONGCLIP_KEEP = 20
+LONGEST = 200
+"""Bytes of a run's name that its checkpoints' names take as it is; files may have names of 255."""
 
 
 def export_state(model: TrainModel) -> State:
@@ -217,7 +219,9 @@ def export_step(
     whether or not the training was cut before it.
     """
     card = model_card(f"{recipe.name} on {data}, step {step}", command, recipe.to_toml(), {"seed": str(recipe.seed)})
-    name = f"{Path(os.path.abspath(folder)).name}-step-{step:06d}"
+    run = Path(os.path.abspath(folder)).name
+    run = run if len(os.fsencode(run)) <= LONGEST else file_name(run)  # the step and an ending must follow
+    name = f"{run}-step-{step:06d}"
     with _whole(model):
         return _written(model, folder / "checkpoints", name, card, base)
 

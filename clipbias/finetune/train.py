@@ -65,7 +65,8 @@ def train(
     Raises:
         UserError: ``out`` holds another training, the loss stopped being a number, or the processes
             cannot share the batch equally.
-        KeyboardInterrupt: SIGINT or SIGTERM came; the state was saved first.
+        KeyboardInterrupt: SIGINT came; the state was saved first.
+        SystemExit: SIGTERM or SIGHUP came, likewise; the code is 128 and the signal's number.
     """
     steps = total_steps(recipe, len(maker))
     rank, share = share_of_batch(recipe)
@@ -80,7 +81,7 @@ def train(
             due = state.step % recipe.validate_every == 0 or state.step == steps
             if folder.first and validate is not None and due:
                 values |= validate(model)
-            stopping = at_any(stop.came)
+            stopping = at_any(bool(stop.came))
             record(step, values)
             if folder.first and keep is not None and recipe.keep_every and state.step % recipe.keep_every == 0:
                 keep(model, state.step)
@@ -89,7 +90,7 @@ def train(
             if stopping:
                 folder.save(state)
                 batches.close()
-                raise KeyboardInterrupt
+                stop.end()
             folder.save_every(state, save_every)
     folder.save(state)
     return state

@@ -320,7 +320,7 @@ def test_a_probe_is_text_to_its_end_and_so_is_what_reads_its_results(here, own):
 
 def test_a_training_is_text_to_its_end_and_so_is_what_is_exported(here, own):
     model, data = own
-    run, name = here.root / "made" / "run", f"{SHOWN} \\ \x1b[31m\x7f\U0001f600 {NAMES[5]}"
+    run, name = here.root / "made" / ("run" * 80), f"{SHOWN} \\ \x1b[31m\x7f\U0001f600 {NAMES[5]}"
     settings = {"steps": 1, "batch_size": 4, "pca_dim": 2, "precision": "fp32", "validation": 4, "name": name}
     words = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     train = ("finetune", "debias", "--base", model, "--data", data, "--no-evaluate", "--out", run, *words)

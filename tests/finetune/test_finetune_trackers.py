@@ -85,7 +85,7 @@ def test_kept_checkpoints_load_and_neither_they_nor_a_cut_change_a_byte(tmp_path
                 os.kill(os.getpid(), signal.SIGTERM)
 
         compact = compact_tokens(model.clip, scene_tokens("scenes"), 1.0)
-        with compact, contextlib.suppress(KeyboardInterrupt):
+        with compact, contextlib.suppress(KeyboardInterrupt, SystemExit):
             train(model, maker, recipe, folder, resume=True, keep=keep, progress=stop)
 
     run(tmp_path / "plain", recipe)

@@ -111,8 +111,10 @@ def same(a, b) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_training_that_was_killed_ends_in_the_same_weights(tmp_path, how):
+@pytest.mark.parametrize(
+    ("how", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 1), (signal.SIGHUP, 129)]
+)
+def test_a_training_that_was_killed_ends_in_the_same_weights(tmp_path, how, code):
     recipe = DEBIAS.override(**QUICK)
     model, maker = start(recipe)
     train(model, maker, recipe, tmp_path / "whole")
@@ -120,7 +122,7 @@ def test_a_training_that_was_killed_ends_in_the_same_weights(tmp_path, how):
         run = processes.start(tmp_path / stop_after, train_on, tmp_path / "cut", recipe, torch.get_num_threads(), 0.15)
         run.wait_for(stop_after)
         run.send_signal(how)
-        assert run.finish()[0] != 0
+        assert run.finish()[0] == code
         assert not list((tmp_path / "cut").glob(".*.part")) or how == signal.SIGKILL
     model, maker = start(recipe)
     train(model, maker, recipe, tmp_path / "cut", resume=True)
