@@ -49,18 +49,23 @@ def verify() -> None:
     from clipbias.errors import CheckFailed, UserError
     from clipbias.probe.store import open_store, read_shard, shard_paths
 
-    damaged = read = 0
+    damaged = read = kept = 0
     for path in shard_paths(open_store().folder):
         read += 1
         try:
             read_shard(path)
         except UserError as error:
             say(error)
-            path.unlink(missing_ok=True)
             damaged += 1
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as problem:
+                say(f"{path}: cannot be removed ({problem.strerror})")
+                kept += 1
     say(f"{read} files read, {damaged} damaged")
     if damaged:
-        raise CheckFailed(f"{damaged} damaged files were removed; what they held is computed again when needed")
+        removed = f"{damaged - kept} of {damaged}" if kept else f"{damaged}"
+        raise CheckFailed(f"{removed} damaged files were removed; what they held is computed again when needed")
 
 
 def clear() -> None:

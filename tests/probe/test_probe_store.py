@@ -266,6 +266,10 @@ def test_the_cache_command(tmp_path, monkeypatch):
     path.write_bytes(path.read_bytes()[:-1])
     verified = run.invoke(app, ["cache", "verify"])
     assert "1 damaged" in verified.output and verified.exit_code == 1 and not path.exists()
+    path.mkdir()  # not a file of clipbias
+    verified = run.invoke(app, ["cache", "verify"])
+    assert verified.exit_code == 1 and f"{path}: cannot be removed" in verified.output and path.is_dir()
+    path.rmdir()
     assert run.invoke(app, ["cache", "clear"]).exit_code == 0 and not list(shard_paths(tmp_path / "embeddings"))
     monkeypatch.setenv("CLIPBIAS_CACHE_GB", "much")
     assert isinstance(run.invoke(app, ["cache", "info"]).exception, UserError)
