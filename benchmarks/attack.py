@@ -2,6 +2,7 @@
 
 python benchmarks/attack.py                  # all of it
 python benchmarks/attack.py --part 2/4       # the second quarter of the cases
+python benchmarks/attack.py --only ablation  # the cases whose name has this
 
 Processes are forked from one that has imported everything, so that a case costs what its command does.
 
@@ -346,6 +347,7 @@ def main() -> int:
     """Run the cases, print the counts and every case that is not held."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", default="1/1", help="which of how many parts of the cases")
+    parser.add_argument("--only", default="", help="part of a case's name")
     parser.add_argument("--minutes", type=float, default=600)
     given = parser.parse_args()
     part, parts = map(int, given.part.split("/"))
@@ -357,7 +359,7 @@ def main() -> int:
     until = time.monotonic() + 60 * given.minutes
     counts: Counter[str] = Counter()
     spent: Counter[str] = Counter()
-    mine = cases[part - 1 :: parts]
+    mine = [case for case in cases[part - 1 :: parts] if given.only in case[0]]
     for case in mine:
         if time.monotonic() > until:
             break
