@@ -6,6 +6,7 @@ import importlib
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -29,6 +30,19 @@ def test_the_gpu_benchmark_fills_every_table(monkeypatch: pytest.MonkeyPatch, ca
         assert hours == pytest.approx(3 * 1_246_901 / speed / 3600, rel=0.02, abs=0.1)
         assert cost == pytest.approx(3 * hours, abs=0.1)
     assert re.search(r"captions, \d+ dimensions", " ".join(tables))
+
+
+def test_the_ways_to_rank_that_the_suite_times_agree(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    suite = importlib.import_module("suite")
+    monkeypatch.setattr(suite, "_reset_peak", lambda: 0.0)
+    monkeypatch.setattr(suite, "_peak", lambda: 0.0)
+    found = {}
+    for way in ("clipbias", "matrix", "sorted rows"):
+        suite.ranks(way, "200", "1000", str(tmp_path / f"{way}.npz"))
+        with np.load(tmp_path / f"{way}.npz") as ranks:
+            found[way] = ranks["t2i"].tolist(), ranks["i2t"].tolist()
+    assert found["clipbias"] == found["matrix"] == found["sorted rows"] and max(found["matrix"][0]) > 1
 
 
 def test_the_seed_that_ships_is_the_median(monkeypatch: pytest.MonkeyPatch) -> None:
