@@ -77,11 +77,27 @@ class _Tallies:
         self.right["i2t"][columns].index_add_(0, column, (found == self.best["i2t"][columns][column]).long())
         values[hit, column] = -torch.inf
         for direction, part, axis in (("t2i", lines, 1), ("i2t", columns, 0)):
-            bound = self.best[direction][part].unsqueeze(axis)
-            above = torch.count_nonzero(values > bound, dim=axis)
-            self.ahead[direction][part] += above
-            self.level[direction][part] += torch.count_nonzero(values >= bound, dim=axis) - above
-            torch.maximum(self.rival[direction][part], values.amax(dim=axis), out=self.rival[direction][part])
+            rival, best = self.rival[direction][part], self.best[direction][part]
+            top = values.amax(dim=axis)
+            torch.maximum(rival, top, out=rival)
+            chosen, these = _contested(values, top, best, axis)
+            bound = best[chosen].unsqueeze(axis)
+            above = torch.count_nonzero(these > bound, dim=axis)
+            self.ahead[direction][part][chosen] += above
+            self.level[direction][part][chosen] += torch.count_nonzero(these >= bound, dim=axis) - above
+
+
+def _contested(values: Tensor, top: Tensor, best: Tensor, axis: int) -> tuple[slice | Tensor, Tensor]:
+    """Which queries of a block have something to count, and their part of it: all, where that is not worth the choice.
+
+    Most queries have no candidate in a block that comes up to their best positive. A GPU would have to be waited for.
+    """
+    if values.device.type != "cpu":
+        return slice(None), values
+    reached = torch.nonzero(top >= best).squeeze(1)
+    if len(reached) > len(best) // 4:
+        return slice(None), values
+    return reached, values.index_select(1 - axis, reached)
 
 
 @full_fp32()
