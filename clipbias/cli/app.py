@@ -245,6 +245,9 @@ def main() -> None:
     from clipbias.errors import CheckFailed, UserError
 
     _answer_signals()
+    # Threads of one computation wait for each other. By default they spin, and where another process has one of their
+    # cores that takes several times as long; PyTorch's OpenMP reads this when it is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(prog_name="clipbias")
     except (KeyboardInterrupt, SystemExit) as stop:
