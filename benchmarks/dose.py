@@ -20,6 +20,7 @@ from ship import NAMES, measure_called
 
 from clipbias.finetune.ablation import BASE
 from clipbias.finetune.measures import finished, hits, value
+from clipbias.names import from_csv
 from clipbias.stats.seeds import from_estimates
 
 BOARDS = Path(__file__).parents[1] / "leaderboards"
@@ -30,7 +31,7 @@ def committed(table: Path, measure: str) -> list[float]:
     """The base's value of each seed, from 0 on, in points."""
     with table.open(encoding="utf-8", newline="") as file:
         (cell,) = (row["values"] for row in csv.DictReader(file) if (row["recipe"], row["measure"]) == (BASE, measure))
-    return [float(one) for one in cell.lstrip("'").split()]
+    return [float(one) for one in from_csv(cell).split()]
 
 
 def report(other: Path, boards: Path = BOARDS) -> str:

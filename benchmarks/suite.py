@@ -199,6 +199,7 @@ def _transformers_text(module: torch.nn.Module) -> Callable[[Tensor], Tensor]:
 
 def ranks(way: str, images: str, texts: str, out: str) -> dict[str, object]:
     """Ranks in both directions of random features of 512 numbers, five captions an image."""
+    from clipbias.probe.counting import DIRECTIONS
     from clipbias.probe.ranking import rank_both
 
     n, m = int(images), int(texts)
@@ -210,7 +211,7 @@ def ranks(way: str, images: str, texts: str, out: str) -> dict[str, object]:
     began = time.perf_counter()
     if way == "clipbias":
         found = rank_both(text_rows, image_rows, owner)
-        t2i, i2t = (1 + found[d].better + found[d].equal for d in ("t2i", "i2t"))
+        t2i, i2t = (1 + found[d].better + found[d].equal for d in DIRECTIONS)
     elif way == "matrix":
         # The whole matrix, and a count of what is ahead: as fast as can be where memory is no matter.
         scores = text_rows @ image_rows.T

@@ -139,7 +139,7 @@ def test_needle_captions_differ_in_one_word_at_the_place_asked_for(name):
 
 
 def test_needle_counts_ties_as_half_and_perfect_readers_as_right(tmp_path):
-    rows = read_rows(run_probe(_session(20), find_probes("needle")[0], tmp_path))
+    rows = read_rows(run_probe(_session(40), find_probes("needle")[0], tmp_path))
     accuracy = [row.value for row in rows if (row.metric, row.condition) == ("needle_accuracy", "fillers-0")]
     assert len(accuracy) == 8 and min(accuracy) > 0.8
     (depth,) = (row for row in rows if (row.metric, row.condition) == ("needle_half_depth", "fillers-0"))
