@@ -1,7 +1,8 @@
 """What one GPU does with clipbias, in one command of under 9 minutes: the tables of docs/speed.md.
 
     python benchmarks/gpu.py                  on a GPU
-    python benchmarks/gpu.py --tiny           the same code on a shape of one layer and few inputs; runs on a CPU
+    python benchmarks/gpu.py ranks training   parts of it
+    python benchmarks/gpu.py --tiny           the same code on a shape of two layers and few inputs; runs on a CPU
 
 Encoding (texts and images per second, with the share of the card's dense peak by counted operations), exact ranks of
 the full Flickr30k's size, the paper's suite, and the training steps of Long-CLIP's and DeBias-CLIP's recipes beside the
@@ -24,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from finetune import PlainLoop, make_batch, moved, operations
+from open_clip.model import CustomTextCLIP
 from torch import Tensor, nn
 from workload import B16, captions
 
@@ -41,7 +43,7 @@ from clipbias.models.towers import eot_positions
 from clipbias.probe.ranking import rank_both
 
 L14 = ClipShape(768, 224, 14, 1024, 24, 768, 12, 248)
-TINY = ClipShape(64, 48, 16, 64, 1, 64, 1, 248)
+TINY = ClipShape(64, 48, 16, 64, 2, 64, 2, 248)
 PEAKS = {
     "H100": {"bf16": 989e12, "fp32": 67e12},
     "H200": {"bf16": 989e12, "fp32": 67e12},
@@ -49,6 +51,9 @@ PEAKS = {
 }
 """Dense operations per second from the makers' data sheets (SXM cards)."""
 PAIRS, EPOCHS = 1_246_901, 3
+PARTS = ("encoding", "ranks", "suite", "training")
+WAYS = (("fp32", False), ("bf16", False), ("bf16", True))
+"""Precisions, and whether the towers are compiled."""
 
 
 def wait(device: torch.device) -> None:
@@ -97,10 +102,16 @@ def tower_operations(width: int, layers: int, tokens: Tensor) -> float:
     return float((layers * (24 * width**2 * tokens + 4 * width * tokens**2)).sum())
 
 
-def encoder_of(shape: ClipShape, precision: str, device: torch.device) -> ClipEncoder:
-    """An encoder with random weights."""
+def clip_of(shape: ClipShape, device: torch.device) -> CustomTextCLIP:
+    """A model with random weights, drawn on the device."""
     torch.manual_seed(0)
-    module, tokens = build_clip(shape).to(device), ClipTokens(shape.context_length)
+    with device:
+        return build_clip(shape)
+
+
+def encoder_of(shape: ClipShape, module: CustomTextCLIP, precision: str, device: torch.device) -> ClipEncoder:
+    """An encoder of that model."""
+    tokens = ClipTokens(shape.context_length)
     return ClipEncoder("random", "gpu", module, clip_preprocessing(shape.image_size), tokens, "", {}, device, precision)
 
 
@@ -110,23 +121,23 @@ def encoding(shapes: dict[str, ClipShape], count: int, device: torch.device, car
     head = ("model", "precision", "compiled", "texts/s", "share of peak", "images/s", "share of peak")
     with part(f"Encoding {count:,} captions and images", head):
         for name, shape in shapes.items():
-            for precision in ("fp32", "bf16"):
-                for compiled in (False, True) if device.type == "cuda" else (False,):
-                    encoder = encoder_of(shape, precision, device)
-                    if compiled:
-                        encoder.compile()
-                    ids = encoder.tokenize(texts)
-                    taken = seconds(lambda e=encoder, i=ids: e.encode_token_ids(i), device, repeats)
-                    work = tower_operations(shape.text_width, shape.text_layers, eot_positions(ids).double() + 1)
-                    pixels = torch.randn(min(count, 512), 3, shape.image_size, shape.image_size, device=device)
-                    looks = seconds(lambda e=encoder, p=pixels: e.run(e.image_features, {"pixels": p}), device, repeats)
-                    patches = torch.full((len(pixels),), (shape.image_size // shape.patch_size) ** 2 + 1.0)
-                    looked = tower_operations(shape.vision_width, shape.vision_layers, patches)
-                    line(
-                        name, precision, "yes" if compiled else "no",
-                        f"{count / taken:,.0f}", share(work, taken, precision, card),
-                        f"{len(pixels) / looks:,.0f}", share(looked, looks, precision, card),
-                    )  # fmt: skip
+            module = clip_of(shape, device)
+            ids = ClipTokens(shape.context_length)(texts)
+            work = tower_operations(shape.text_width, shape.text_layers, eot_positions(ids).double() + 1)
+            pixels = torch.randn(min(count, 512), 3, shape.image_size, shape.image_size, device=device)
+            patches = torch.full((len(pixels),), (shape.image_size // shape.patch_size) ** 2 + 1.0)
+            looked = tower_operations(shape.vision_width, shape.vision_layers, patches)
+            for precision, compiled in WAYS if device.type == "cuda" else WAYS[:2]:
+                encoder = encoder_of(shape, module, precision, device)
+                if compiled:
+                    encoder.compile()
+                taken = seconds(lambda e=encoder, i=ids: e.encode_token_ids(i), device, repeats)
+                looks = seconds(lambda e=encoder, p=pixels: e.run(e.image_features, {"pixels": p}), device, repeats)
+                line(
+                    name, precision, "yes" if compiled else "no",
+                    f"{count / taken:,.0f}", share(work, taken, precision, card),
+                    f"{len(pixels) / looks:,.0f}", share(looked, looks, precision, card),
+                )  # fmt: skip
 
 
 def ranks(images: int, texts: int, width: int, device: torch.device, repeats: int) -> None:
@@ -155,7 +166,7 @@ def suite(shape: ClipShape, count: int, device: torch.device) -> None:
     )  # fmt: skip
     with part(f"The suite `paper` on {count:,} images", ("precision", "seconds")):
         for precision in ("fp32", "bf16"):
-            encoder = encoder_of(shape, precision, device)
+            encoder = encoder_of(shape, clip_of(shape, device), precision, device)
             with tempfile.TemporaryDirectory() as folder:
                 began = time.perf_counter()
                 session = Session(encoder, replace(dataset))
@@ -200,7 +211,7 @@ def training(
                 ways.append(("DeBias-CLIP, compiled", DEBIAS, True))
             for label, recipe, compiled in ways:
                 recipe = recipe.override(precision="bf16", batch_size=size, compile=compiled)
-                state = start_state(TrainModel(build_clip(shape).to(device), 20, ClipTokens(248)), recipe)
+                state = start_state(TrainModel(clip_of(shape, device), 20, ClipTokens(248)), recipe)
                 pads = recipe.prefix_padding and recipe.short_rule == "sentences"
                 shown = [batch if pads else replace(batch, n_pre=None) for batch in batches]
                 timed(name, size, label, lambda b, s=state, r=recipe: train_step(s, b, r, 10_000), shown, work)
@@ -208,7 +219,7 @@ def training(
             recipe = DEBIAS.override(precision="bf16", batch_size=size)
             whole = [Batch(b.pixels, b.long_ids, moved(b.short_ids, b.n_pre), None) for b in batches]
             for label, kind in (("plain loop", PlainLoop), ("open_clip, long captions only", OpenClipStep)):
-                other = kind(build_clip(shape).to(device), recipe)
+                other = kind(clip_of(shape, device), recipe)
                 on_device = [
                     Batch(*(None if t is None else t.to(device) for t in (b.pixels, b.long_ids, b.short_ids, None)))
                     for b in whole
@@ -235,7 +246,8 @@ def _timed(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiny", action="store_true", help="a shape of one layer and few inputs, for a CPU")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all of them unless given")
+    parser.add_argument("--tiny", action="store_true", help="a shape of two layers and few inputs, for a CPU")
     parser.add_argument("--price", type=float, default=3.0, help="of an hour of the card, in your currency")
     given = parser.parse_args(arguments)
     tiny, price = given.tiny, given.price
@@ -246,16 +258,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_float32_matmul_precision("highest")
     print(f"{card}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}")
     began = time.perf_counter()
+    full, count, repeats = B16, 5_000, 3
+    sizes = {"B/16": (B16, 256), "L/14": (L14, 128)}
+    matrix, pictures, steps = (31_014, 155_070, 512), 1_000, 10
     if tiny:
-        encoding({"nano": TINY}, 8, device, card, 1)
-        ranks(40, 200, 16, device, 1)
-        suite(TINY, 8, device)
-        training({"nano": (TINY, 8)}, 1, device, card, price)
-    else:
-        encoding({"B/16": B16, "L/14": L14}, 5_000, device, card, 3)
-        ranks(31_014, 155_070, 512, device, 2)
-        suite(B16, 1_000, device)
-        training({"B/16": (B16, 256), "L/14": (L14, 128)}, 10, device, card, price)
+        full, count, repeats, sizes = TINY, 8, 1, {"nano": (TINY, 8)}
+        matrix, pictures, steps = (40, 200, 16), 8, 1
+    run = {
+        "encoding": lambda: encoding({n: shape for n, (shape, _) in sizes.items()}, count, device, card, repeats),
+        "ranks": lambda: ranks(*matrix, device, repeats),
+        "suite": lambda: suite(full, pictures, device),
+        "training": lambda: training(sizes, steps, device, card, price),
+    }
+    for name in given.parts or PARTS:
+        run[name]()
     print(f"\n{time.perf_counter() - began:.0f} s in all")
 
 

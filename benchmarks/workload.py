@@ -29,19 +29,20 @@ def captions(count: int, seed: int = 0, words: float = 112.0, spread: float = 0.
         vocabulary: so many made-up words, drawn by Zipf's law, instead of the few of this file.
     """
     generator = np.random.default_rng(seed)
-    known, weights = WORDS, None
+    known, often = np.array(WORDS), None
     if vocabulary:
-        letters = list("eeetaoinshrdlcumwfgypbvk")
-        known = ["".join(generator.choice(letters, generator.integers(2, 10))) for _ in range(vocabulary)]
-        weights = 1 / np.arange(1, vocabulary + 1)
-        weights /= weights.sum()
+        letters = np.array(list("eeetaoinshrdlcumwfgypbvk"))
+        known = np.array(["".join(generator.choice(letters, generator.integers(2, 10))) for _ in range(vocabulary)])
+        often = (1 / np.arange(1, vocabulary + 1)).cumsum()
+        often /= often[-1]
     out = []
     for _ in range(count):
         left = int(np.clip(generator.lognormal(np.log(words), spread), min(25, words), 518))
         sentences = []
         while left > 0:
             size = min(left, int(generator.integers(8, 27)))
-            sentences.append(" ".join(generator.choice(known, size, p=weights)).capitalize() + ".")
+            drawn = generator.integers(len(known), size=size) if often is None else often.searchsorted(generator.random(size))
+            sentences.append(" ".join(known[drawn].tolist()).capitalize() + ".")
             left -= size
         out.append(" ".join(sentences))
     return out

@@ -24,7 +24,7 @@ from clipbias.finetune.recipe import Recipe
 from clipbias.gate import require_file, require_zip
 from clipbias.models.checkpoint import write_tensors
 from clipbias.models.encoder import DTYPES
-from clipbias.models.towers import compile_blocks
+from clipbias.models.towers import compile_towers
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -233,9 +233,7 @@ def start_state(model: TrainModel, recipe: Recipe) -> TrainingState:
     if recipe.checkpointing:
         model.clip.set_grad_checkpointing(True)
     if recipe.compile:
-        model.clip.visual.compile()
-        if model.trims:
-            compile_blocks(model.clip.text)
+        compile_towers(model.clip, model.trims)
     net: nn.Module = model
     if distributed():
         # Without device_ids: with them, every input would be copied to the GPU, and lengths read back from it.

@@ -19,7 +19,13 @@ class _Projector(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, k: int) -> Tensor:
-        values, vectors = torch.linalg.eigh(matrix)
+        try:
+            values, vectors = torch.linalg.eigh(matrix)
+        except torch.linalg.LinAlgError:
+            if bool(torch.isfinite(matrix).all()):
+                raise
+            # Of a matrix that is not finite some libraries say so, others answer; the loss is to be NaN with all.
+            values, vectors = matrix[0] * torch.nan, matrix * torch.nan
         ctx.save_for_backward(values, vectors)
         ctx.k = k
         kept = vectors[:, -k:]
@@ -50,6 +56,9 @@ def pca_reconstruct(features: Tensor, dim: int) -> Tensor:
     wide = x if x.device.type == "mps" else x.double()
     mean = wide.mean(dim=0, keepdim=True)
     centred = wide - mean
+    # The same projection from either side (of samples or of columns); the smaller matrix has the cheaper eigenvectors.
+    if len(x) < x.shape[1]:
+        return (mean + _Projector.apply(centred @ centred.T, dim) @ centred).float()
     return (mean + centred @ _Projector.apply(centred.T @ centred, dim)).float()
 
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from clipbias.finetune.packed import class_features, is_plain_vit, packed_features
+from clipbias.finetune.packed import packed_features
 from clipbias.models.tokenizer import ClipTokens, Tokens
-from clipbias.models.towers import bucketed_features, is_causal, move_pads
+from clipbias.models.towers import bucketed_features, class_features, is_causal, is_plain_vit, move_pads
 
 if TYPE_CHECKING:
     from open_clip.model import CustomTextCLIP
@@ -92,9 +92,9 @@ class TrainModel(nn.Module):
     def encode_image(self, pixels: Tensor) -> Tensor:
         """L2-normalised image features [B, D]."""
         visual = self.clip.visual
-        packs = self._packs() and is_plain_vit(visual) and visual._compiled_call_impl is None
-        return F.normalize((class_features(visual, pixels) if packs else visual(pixels)).float(), dim=-1)
+        features = class_features(visual, pixels) if is_plain_vit(visual) else visual(pixels)
+        return F.normalize(features.float(), dim=-1)
 
     def _packs(self) -> bool:
-        """Whether the forward passes for CPUs serve; they keep all activations."""
+        """Whether the forward pass for CPUs serves; it keeps all activations."""
         return self.device.type == "cpu" and not self.clip.text.transformer.grad_checkpointing

@@ -1,11 +1,9 @@
-"""The towers' forward passes in training on a CPU: only what the features depend on, and no padding.
+"""The text tower's forward pass in training on a CPU: only what the features depend on, and no padding.
 
 Exact up to rounding, like `clipbias.models.towers`, and on a CPU much cheaper:
 
 - The texts of a batch are one row of tokens behind each other. Linear layers, norms and MLPs see no padding; attention
   runs for all texts of one length at once, which needs none either.
-- The last block is computed at the token that is pooled (EOT, class token); of the others only keys and values count.
-- QuickGELU ``x * sigmoid(1.702 x)`` is ``silu(1.702 x) / 1.702``, with both factors put into the neighbouring weights.
 - A token table of the rows in use (`CompactTokens`): a dense gradient of all 49,408 rows costs more than the optimiser.
 
 Shapes: B texts, T tokens of all texts, W width, H heads. A GPU would wait for the many small attention calls.
@@ -20,12 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipbias.models.towers import PAD, SOT, eot_positions, has_plain_blocks
+from clipbias.models.towers import PAD, SOT, eot_positions, finish
 
 if TYPE_CHECKING:
-    from open_clip.transformer import ResidualAttentionBlock, TextTransformer, VisionTransformer
-
-_QUICK = 1.702
+    from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 
 
 class CompactTokens(nn.Module):
@@ -53,20 +49,6 @@ class CompactTokens(nn.Module):
         """The table with all rows; those left out are zeros."""
         out = self.weight.new_zeros(len(self.rows), self.weight.shape[1])  # type: ignore[arg-type]
         return out.index_copy(0, self.ids, self.weight)  # type: ignore[arg-type]
-
-
-def _mlp(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
-    first, act, last = block.mlp
-    if type(act).__name__ != "QuickGELU":
-        return block.mlp(x)
-    hidden = F.silu(F.linear(x, _QUICK * first.weight, _QUICK * first.bias))
-    return F.linear(hidden, last.weight / _QUICK, last.bias)
-
-
-def _finish(block: ResidualAttentionBlock, x: Tensor, mixed: Tensor) -> Tensor:
-    """Output projection and MLP of a block on ``x`` [..., W]; ``mixed`` [..., W] is the attention's result."""
-    x = x + block.ls_1(block.attn.out_proj(mixed))
-    return x + block.ls_2(_mlp(block, block.ln_2(x)))
 
 
 def _heads(x: Tensor, count: int, heads: int) -> Tensor:
@@ -136,7 +118,7 @@ def packed_features(tower: TextTransformer, ids: Tensor, positions: Tensor, n_pr
     *blocks, final = tower.transformer.resblocks
     for block in blocks:
         projected = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
-        x = _finish(block, x, _attend(projected.split([prefix, *packing.sizes()]), packing, block.attn.num_heads))
+        x = finish(block, x, _attend(projected.split([prefix, *packing.sizes()]), packing, block.attn.num_heads))
     pooled = _last_block(final, x, packing, prefix)
     pooled = tower.ln_final(pooled)
     projection = tower.text_projection
@@ -188,36 +170,4 @@ def _last_block(block: ResidualAttentionBlock, x: Tensor, packing: _Packing, pre
             seen = mask.shape[-1] - own_k.shape[2]
             own_k, own_v = _behind(k, own_k, seen), _behind(v, own_v, seen)
         mixed.append(_flat(F.scaled_dot_product_attention(_heads(query, len(query), heads), own_k, own_v, mask)))
-    return _finish(block, x[ends], torch.cat(mixed))
-
-
-def is_plain_vit(visual: nn.Module) -> bool:
-    """Whether `class_features` computes the same as this image tower: a ViT read at its class token."""
-    return (
-        type(visual).__name__ == "VisionTransformer"
-        and getattr(visual, "pool_type", "") == "tok"
-        and getattr(visual, "attn_pool", None) is None
-        and not getattr(visual, "output_tokens", True)
-        and has_plain_blocks(visual)
-    )
-
-
-def class_features(visual: VisionTransformer, pixels: Tensor) -> Tensor:
-    """Projected, not yet normalised features [B, D] of an open_clip ViT for which `is_plain_vit` holds."""
-    x = visual._embeds(pixels)
-    count, _, width = x.shape
-    x = x.flatten(0, 1)
-    *blocks, final = visual.transformer.resblocks
-    for block in blocks:
-        heads = block.attn.num_heads
-        projected = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
-        q, k, v = (_heads(t, count, heads) for t in projected.chunk(3, dim=1))
-        x = _finish(block, x, _flat(F.scaled_dot_product_attention(q, k, v)))
-    weight, bias, heads = final.attn.in_proj_weight, final.attn.in_proj_bias, final.attn.num_heads
-    normed = final.ln_1(x)
-    first = normed.unflatten(0, (count, -1))[:, 0]
-    q = _heads(F.linear(first, weight[:width], bias[:width]), count, heads)
-    k, v = (_heads(t, count, heads) for t in F.linear(normed, weight[width:], bias[width:]).chunk(2, dim=1))
-    mixed = _flat(F.scaled_dot_product_attention(q, k, v))
-    pooled = visual.ln_post(_finish(final, x.unflatten(0, (count, -1))[:, 0], mixed))
-    return pooled if visual.proj is None else pooled @ visual.proj
+    return finish(block, x[ends], torch.cat(mixed))

@@ -13,7 +13,14 @@ from clipbias.models.encoder import PATHS
 from clipbias.models.preprocessing import Preprocessing
 from clipbias.models.tokenizer import ClipTokens, Tokens
 from clipbias.models.tower import TextTower
-from clipbias.models.towers import causal_features, compile_blocks, eot_positions, is_causal
+from clipbias.models.towers import (
+    causal_features,
+    class_features,
+    compile_towers,
+    eot_positions,
+    is_causal,
+    is_plain_vit,
+)
 
 if TYPE_CHECKING:
     from open_clip.model import CustomTextCLIP
@@ -73,7 +80,8 @@ class ClipEncoder(TorchEncoder):
 
     def image_features(self, pixels: Pixels) -> Tensor:
         """See `TorchEncoder.image_features`."""
-        return self.module.encode_image(self.moved(pixels["pixels"]))
+        moved, visual = self.moved(pixels["pixels"]), self.module.visual
+        return class_features(visual, moved) if is_plain_vit(visual) else self.module.encode_image(moved)
 
     def pixels(self, image: Image.Image) -> Pixels:
         """See `TorchEncoder.pixels`."""
@@ -100,11 +108,7 @@ class ClipEncoder(TorchEncoder):
 
     def compile(self) -> None:
         """See `Encoder.compile`."""
-        self.module.visual.compile()
-        if self.trims:
-            compile_blocks(self.module.text)
-        else:
-            self.module.text.compile()
+        compile_towers(self.module, self.trims)
         # Results and cached embeddings differ in rounding, so they say it.
         self.options = {**self.options, "compile": "true"}
 

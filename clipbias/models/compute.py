@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Tokens in one text batch: enough to keep the device busy. What does not fit is halved until it does.
 # On the CPU small batches stay in the cache and waste less on the spread of lengths (benchmarks/suite.py text).
 _TEXT_TOKENS = {"cpu": 1024, "cuda": 65_536}
-_IMAGES = 128
+_IMAGES = {"cpu": 128, "cuda": 512}
 
 Pixels = dict[str, Tensor]
 """One image or a batch of them, by the names of the tower's inputs."""
@@ -77,10 +77,11 @@ class TorchEncoder(Encoder):
         Where trimming is exact batches hold texts of like length and are cut at their longest; other towers see all L
         ids. ``batch_size`` fixes the number of texts in a batch instead of the number of tokens.
         """
-        out = torch.empty(len(ids), self.embed_dim)
+        made = []
         for rows, width in self._text_batches(ids, batch_size):
-            out[rows] = self.run(lambda part: self.text_features(part["ids"]), {"ids": ids[rows, :width]})
-        return out
+            features = self.run(lambda part: self.text_features(part["ids"]), {"ids": ids[rows, :width]})
+            made.append((rows, self._on_its_way(features)))
+        return self._placed(made, len(ids))
 
     def _text_batches(self, ids: Tensor, batch_size: int | None) -> Iterator[tuple[Tensor, int]]:
         """Rows and the positions that they need."""
@@ -102,18 +103,32 @@ class TorchEncoder(Encoder):
 
     def encode_images(self, images: Sequence[Image.Image | str | Path], batch_size: int | None = None) -> Tensor:
         """See `Encoder.encode_images`; images are decoded and resized by threads while the model computes."""
-        out = torch.empty(len(images), self.embed_dim)
-        size = batch_size or _IMAGES
+        made = []
+        size = batch_size or _IMAGES.get(self.device.type, _IMAGES["cpu"])
         ready = prefetched(lambda index: self.pixels(opened(images[index])), len(images), ahead=size)
         for start in range(0, len(images), size):
             part = list(islice(ready, size))
             for rows in _alike(part):
                 batch = {name: torch.stack([part[row][name] for row in rows]) for name in part[0]}
-                out[[start + row for row in rows]] = self.run(self.image_features, batch)
+                placed = torch.tensor([start + row for row in rows])
+                made.append((placed, self._on_its_way(self.run(self.image_features, batch))))
+        return self._placed(made, len(images))
+
+    def _on_its_way(self, features: Tensor) -> Tensor:
+        """A copy on the CPU, from CUDA into pinned memory: the host goes on to the next batch meanwhile."""
+        return features.to("cpu", non_blocking=self.device.type == "cuda")
+
+    def _placed(self, made: Sequence[tuple[Tensor, Tensor]], count: int) -> Tensor:
+        """All features [count, D] in order, once they are there."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        out = torch.empty(count, self.embed_dim)
+        for rows, features in made:
+            out[rows] = features
         return out
 
     def run(self, tower: Callable[[Pixels], Tensor], batch: Pixels) -> Tensor:
-        """Normalised features of a batch; one that does not fit into memory goes through in halves.
+        """Normalised features of a batch, on the device; one that does not fit into memory goes through in halves.
 
         Raises:
             UserError: a single input does not fit.
@@ -140,7 +155,7 @@ class TorchEncoder(Encoder):
             torch.autocast(self.device.type, DTYPES[self.precision], enabled=enabled),
         ):
             features = tower(batch)
-        return F.normalize(features.float(), dim=-1).cpu()
+        return F.normalize(features.float(), dim=-1)
 
     def moved(self, batch: Tensor) -> Tensor:
         """A batch on the device; the host does not wait for it."""

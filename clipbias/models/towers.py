@@ -1,11 +1,12 @@
-"""Forward passes through open_clip's text towers that skip what the feature cannot see.
+"""Forward passes through open_clip's towers that skip what the feature cannot see.
 
 In a causal tower the feature is read at EOT, so tokens behind it cost time and change nothing:
 a batch is cut at its longest EOT. Pad ids placed *between* SOT and the text (DeBias-CLIP,
 section 3) are the same for every caption, so their hidden states are computed once for the batch
-and shared. Both are exact up to rounding; non-causal towers are never trimmed.
+and shared. The last block of either tower is computed at the token that is pooled (EOT, class token); of the others
+only keys and values count. All of it is exact up to rounding; non-causal text towers are never trimmed.
 
-Shapes: B captions, L tokens, W width, H heads.
+Shapes: B captions or images, L tokens, W width, H heads, D width of the features.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 if TYPE_CHECKING:
-    from open_clip.transformer import ResidualAttentionBlock, TextTransformer
+    from open_clip.model import CustomTextCLIP
+    from open_clip.transformer import ResidualAttentionBlock, TextTransformer, VisionTransformer
 
 SOT, EOT, PAD = 49406, 49407, 0
+_QUICK = 1.702
 
 
 def is_causal(tower: TextTransformer) -> bool:
@@ -34,7 +37,7 @@ def is_causal(tower: TextTransformer) -> bool:
     return has_plain_blocks(tower) and getattr(tower, "cls_emb", None) is None
 
 
-def has_plain_blocks(tower: TextTransformer) -> bool:
+def has_plain_blocks(tower: nn.Module) -> bool:
     """Whether the tower is made of CLIP's blocks and shows them."""
     blocks = getattr(getattr(tower, "transformer", None), "resblocks", None)
     return blocks is not None and all(
@@ -75,6 +78,17 @@ def move_pads(ids: Tensor, n_pre: Tensor, text_start: int) -> Tensor:
     return torch.cat([ids[:, :text_start], ids[:, text_start:].gather(1, source)], dim=1)
 
 
+def is_plain_vit(visual: nn.Module) -> bool:
+    """Whether `class_features` computes the same as this image tower: a ViT read at its class token."""
+    return (
+        type(visual).__name__ == "VisionTransformer"
+        and getattr(visual, "pool_type", "") == "tok"
+        and getattr(visual, "attn_pool", None) is None
+        and not getattr(visual, "output_tokens", True)
+        and has_plain_blocks(visual)
+    )
+
+
 def qkv(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values [B, H, L, W/H] of one residual block for ``x`` [B, L, W]."""
     heads = block.attn.num_heads
@@ -83,10 +97,27 @@ def qkv(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tenso
     return q, k, v
 
 
+def mlp(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
+    """A block's MLP; QuickGELU ``x * sigmoid(1.702 x)`` as ``silu(1.702 x) / 1.702``, one kernel instead of three.
+
+    The two factors go into the neighbouring weights.
+    """
+    first, act, last = block.mlp
+    if type(act).__name__ != "QuickGELU":
+        return block.mlp(x)
+    hidden = F.silu(F.linear(x, _QUICK * first.weight, _QUICK * first.bias))
+    return F.linear(hidden, last.weight / _QUICK, last.bias)
+
+
+def finish(block: ResidualAttentionBlock, x: Tensor, mixed: Tensor) -> Tensor:
+    """Output projection and MLP of a block on ``x`` [..., W]; ``mixed`` [..., W] is the attention's result."""
+    x = x + block.ls_1(block.attn.out_proj(mixed))
+    return x + block.ls_2(mlp(block, block.ln_2(x)))
+
+
 def finish_block(block: ResidualAttentionBlock, x: Tensor, mixed: Tensor) -> Tensor:
-    """Output projection and MLP of one block; ``mixed`` [B, H, L, W/H] is the attention's result."""
-    x = x + block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2)))
-    return x + block.ls_2(block.mlp(block.ln_2(x)))
+    """`finish` of ``x`` [B, L, W] with the attention's result by heads [B, H, L, W/H]."""
+    return finish(block, x, mixed.transpose(1, 2).flatten(2))
 
 
 def _project(tower: TextTransformer, pooled: Tensor) -> Tensor:
@@ -101,28 +132,84 @@ def _causal_block(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
     return finish_block(block, x, F.scaled_dot_product_attention(q, k, v, is_causal=True))
 
 
+def _open_block(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
+    q, k, v = qkv(block, x)
+    return finish_block(block, x, F.scaled_dot_product_attention(q, k, v))
+
+
+def _behind(shared: Tensor, own: Tensor) -> Tensor:
+    """Keys or values of each text [B, H, L, d] behind those of the shared prefix [1, H, P, d]."""
+    return torch.cat([shared.expand(len(own), -1, -1, -1), own], dim=2)
+
+
 def _prefixed_block(block: ResidualAttentionBlock, x: Tensor, prefix: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """A block on each text [B, L, W] behind the one shared prefix [1, P, W]; ``mask`` [B, 1, L, P + L]."""
     pq, pk, pv = qkv(block, prefix)
     q, k, v = qkv(block, x)
-    keys = torch.cat([pk.expand(len(x), -1, -1, -1), k], dim=2)
-    values = torch.cat([pv.expand(len(x), -1, -1, -1), v], dim=2)
-    x = finish_block(block, x, F.scaled_dot_product_attention(q, keys, values, attn_mask=mask))
+    x = finish_block(block, x, F.scaled_dot_product_attention(q, _behind(pk, k), _behind(pv, v), attn_mask=mask))
     return x, finish_block(block, prefix, F.scaled_dot_product_attention(pq, pk, pv, is_causal=True))
 
 
-_BLOCKS = (_causal_block, _prefixed_block)
+def _keys_values(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor]:
+    attn, width = block.attn, x.shape[-1]
+    projected = F.linear(block.ln_1(x), attn.in_proj_weight[width:], attn.in_proj_bias[width:])
+    k, v = projected.unflatten(-1, (2, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    return k, v
 
 
-def compile_blocks(tower: TextTransformer, backend: str = "inductor") -> None:
-    """Let ``torch.compile`` make `causal_features` and `prefixed_features` of this tower faster.
+def _last_block(
+    block: ResidualAttentionBlock, x: Tensor, place: Tensor | int, mask: Tensor | None, prefix: Tensor | None = None
+) -> Tensor:
+    """A block at one token of each row alone [B, W].
+
+    Args:
+        block: the tower's last.
+        x: [B, L, W].
+        place: of the token in each row [B], or in all rows.
+        mask: what the token sees of the prefix and of its row [B, 1, 1, P + L]; None: all.
+        prefix: shared by all rows [1, P, W].
+    """
+    attn, width = block.attn, x.shape[-1]
+    k, v = _keys_values(block, x)
+    if prefix is not None:
+        pk, pv = _keys_values(block, prefix)
+        k, v = _behind(pk, k), _behind(pv, v)
+    token = x[:, place] if isinstance(place, int) else x[torch.arange(len(x), device=x.device), place]
+    q = F.linear(block.ln_1(token), attn.in_proj_weight[:width], attn.in_proj_bias[:width])
+    q = q.unflatten(-1, (attn.num_heads, 1, -1))
+    return finish(block, token, F.scaled_dot_product_attention(q, k, v, attn_mask=mask).flatten(1))
+
+
+_BLOCKS = {_causal_block: True, _prefixed_block: True, _open_block: None}
+"""Which blocks are compiled, and whether for sizes that change from batch to batch (None: only once they do)."""
+
+
+def compile_blocks(tower: nn.Module, backend: str = "inductor") -> None:
+    """Let ``torch.compile`` make `causal_features`, `prefixed_features` and `class_features` of this tower faster.
 
     One block is compiled, for all blocks and all numbers and lengths of texts, so that no length waits for a compiler.
+    The last one, which is another, is not.
     """
-    tower.compiled = {block: torch.compile(block, backend=backend, dynamic=True) for block in _BLOCKS}
+    tower.compiled = {
+        block: torch.compile(block, backend=backend, dynamic=dynamic) for block, dynamic in _BLOCKS.items()
+    }
 
 
-def _runner(tower: TextTransformer) -> Callable[..., Any]:
+def compile_towers(clip: CustomTextCLIP, trims: bool) -> None:
+    """Let ``torch.compile`` make both towers faster: by blocks where the functions of this module run them.
+
+    Args:
+        clip: the model.
+        trims: whether `causal_features` and `prefixed_features` run its text tower.
+    """
+    for tower, by_blocks in ((clip.visual, is_plain_vit(clip.visual)), (clip.text, trims)):
+        if by_blocks:
+            compile_blocks(tower)
+        else:
+            tower.compile()
+
+
+def _runner(tower: nn.Module) -> Callable[..., Any]:
     """Calls a block; where the tower is set to checkpoint and gradients are wanted, its activations are not kept."""
     compiled: dict[Callable[..., Any], Callable[..., Any]] = getattr(tower, "compiled", {})
     if not (getattr(tower.transformer, "grad_checkpointing", False) and torch.is_grad_enabled()):
@@ -144,9 +231,11 @@ def causal_features(tower: TextTransformer, ids: Tensor, positions: Tensor | Non
     end = end.to(table.device, non_blocking=True)
     x = tower.token_embedding(ids) + table[: ids.shape[1]]
     run = _runner(tower)
-    for block in tower.transformer.resblocks:
+    *blocks, last = tower.transformer.resblocks
+    for block in blocks:
         x = run(_causal_block, block, x)
-    pooled = x[torch.arange(len(ids), device=ids.device), end]
+    seen = torch.arange(ids.shape[1], device=ids.device)[None] <= end[:, None]
+    pooled = run(_last_block, last, x, end, seen[:, None, None])
     return _project(tower, tower.ln_final(pooled))
 
 
@@ -185,9 +274,11 @@ def prefixed_features(
         :, None
     ]
     run = _runner(tower)
-    for block in tower.transformer.resblocks:
+    *blocks, last = tower.transformer.resblocks
+    for block in blocks:
         x, prefix = run(_prefixed_block, block, x, prefix, mask)
-    pooled = x[torch.arange(count, device=table.device), end - 1]
+    seen = torch.cat([sees_prefix, steps[None] < end[:, None]], dim=1)
+    pooled = run(_last_block, last, x, end - 1, seen[:, None, None], prefix)
     return _project(tower, tower.ln_final(pooled))
 
 
@@ -211,3 +302,19 @@ def bucketed_features(
             parts.append(prefixed_features(tower, ids[rows], n_pre[rows], positions))
     features = torch.cat(parts)
     return features[torch.argsort(order).to(features.device, non_blocking=True)]
+
+
+def class_features(visual: VisionTransformer, pixels: Tensor) -> Tensor:
+    """Projected, not yet normalised features [B, D] of an open_clip ViT for which `is_plain_vit` holds.
+
+    Args:
+        visual: the image tower.
+        pixels: [B, 3, height, width] on its device.
+    """
+    x = visual._embeds(pixels)
+    run = _runner(visual)
+    *blocks, last = visual.transformer.resblocks
+    for block in blocks:
+        x = run(_open_block, block, x)
+    pooled = visual.ln_post(run(_last_block, last, x, 0, None))
+    return pooled if visual.proj is None else pooled @ visual.proj

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from small_training import start
 
 from clipbias.finetune.loop import learning_rate, start_state, train_step
-from clipbias.finetune.packed import CompactTokens, class_features, packed_features
+from clipbias.finetune.packed import CompactTokens, packed_features
 from clipbias.finetune.recipes import DEBIAS, LONG_ONLY, LONGCLIP
 from clipbias.finetune.runs import compact_tokens, kept_by_decay, scene_tokens
-from clipbias.models.towers import bucketed_features
+from clipbias.models.towers import bucketed_features, class_features
 
 QUICK = {"batch_size": 16, "steps": 10, "lr": 1e-4, "warmup": 4, "pca_dim": 4}
 
