@@ -103,8 +103,10 @@ def tower_operations(width: int, layers: int, tokens: Tensor) -> float:
 
 
 def clip_of(shape: ClipShape, device: torch.device) -> CustomTextCLIP:
-    """A model with random weights, drawn on the device."""
+    """A model with random weights, drawn on the device; nothing that was compiled for another is kept."""
     torch.manual_seed(0)
+    if device.type == "cuda":
+        torch.compiler.reset()
     with device:
         return build_clip(shape)
 

@@ -41,7 +41,10 @@ def captions(count: int, seed: int = 0, words: float = 112.0, spread: float = 0.
         sentences = []
         while left > 0:
             size = min(left, int(generator.integers(8, 27)))
-            drawn = generator.integers(len(known), size=size) if often is None else often.searchsorted(generator.random(size))
+            if often is None:
+                drawn = generator.integers(len(known), size=size)
+            else:
+                drawn = often.searchsorted(generator.random(size), side="right")
             sentences.append(" ".join(known[drawn].tolist()).capitalize() + ".")
             left -= size
         out.append(" ".join(sentences))

@@ -18,7 +18,7 @@ from clipbias.finetune.train import train
 from clipbias.models.build import ClipShape, build_clip
 from clipbias.models.preprocessing import clip_preprocessing
 
-SMALL = ClipShape(32, 48, 16, 64, 1, 64, 1, 77)
+SMALL = ClipShape(32, 48, 16, 64, 2, 64, 2, 77)
 
 
 def start(recipe: Recipe) -> tuple[TrainModel, BatchMaker]:

@@ -14,9 +14,9 @@ import torch
 
 from clipbias.errors import UserError
 from clipbias.files import folder_lock, write_text
+from clipbias.finetune.compact import CompactTokens
 from clipbias.finetune.folder import last_metrics
 from clipbias.finetune.model import TrainModel
-from clipbias.finetune.packed import CompactTokens
 from clipbias.finetune.recipe import Recipe
 from clipbias.models.build import HEAD_WIDTH, VOCABULARY, ClipShape
 from clipbias.models.checkpoint import read_tensors, write_tensors

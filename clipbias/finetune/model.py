@@ -9,12 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from clipbias.finetune.packed import packed_features
 from clipbias.models.tokenizer import ClipTokens, Tokens
-from clipbias.models.towers import bucketed_features, class_features, is_causal, is_plain_vit, move_pads
+from clipbias.models.towers import class_features, is_causal, is_plain_vit, move_pads, text_features
 
 if TYPE_CHECKING:
     from open_clip.model import CustomTextCLIP
+
+_GROUPS = 8
+"""Groups of like length on a GPU: more pad less, and start more kernels (benchmarks/gpu.py training)."""
 
 Features = tuple[Tensor, Tensor | None, Tensor | None, Tensor, Tensor | None]
 """Images, short captions, long captions [B, D], the temperature's inverse, and the bias of a sigmoid loss."""
@@ -51,8 +53,7 @@ class TrainModel(nn.Module):
         self, pixels: Tensor, short_ids: Tensor | None, n_pre: Tensor | None, long_ids: Tensor | None
     ) -> Features:
         """Everything that a loss needs, in one call, so that `DistributedDataParallel` sees every parameter in use."""
-        long = self.encode_text(long_ids) if long_ids is not None else None
-        short = self.encode_text(short_ids, n_pre) if short_ids is not None else None
+        short, long = self._texts(short_ids, n_pre, long_ids)
         images = self.encode_image(pixels)
         return images, short, long, self.clip.logit_scale.exp(), self.clip.logit_bias
 
@@ -73,20 +74,33 @@ class TrainModel(nn.Module):
             return table
         return torch.cat([table[: self.keep], self.positional_embedding_res[self.keep :]])
 
+    def _texts(
+        self, short_ids: Tensor | None, n_pre: Tensor | None, long_ids: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        if short_ids is None or long_ids is None or self.device.type == "cpu":
+            short = None if short_ids is None else self.encode_text(short_ids, n_pre)
+            return short, None if long_ids is None else self.encode_text(long_ids)
+        # Kernels start one by one: half as many of twice the size keep a GPU busier.
+        moved = short_ids if n_pre is None else move_pads(short_ids, n_pre, self.text_start)
+        short, long = self.encode_text(torch.cat([moved, long_ids])).split([len(short_ids), len(long_ids)])
+        return short, long
+
     def encode_text(self, ids: Tensor, n_pre: Tensor | None = None) -> Tensor:
         """L2-normalised text features [B, D]; ``n_pre`` [B] of the trailing pads are moved before the text.
 
         Both come on the CPU: then the host never waits for the device. Causal towers do not run the pads that they
         cannot see; others see all of them.
         """
-        if self.trims and self._packs():
-            features = packed_features(self.clip.text, ids, self.positions(), n_pre)
-        elif self.trims:
-            features = bucketed_features(self.clip.text, ids, n_pre, self.positions())
+        if self.trims and self.device.type == "cpu":
+            # Pads cost as much as text: those before it run once for all, and no others do.
+            features = text_features(self.clip.text, ids, self.positions(), n_pre, groups=None)
         else:
             ids = ids if n_pre is None else move_pads(ids, n_pre, self.text_start)
-            ids = ids.to(self.device, non_blocking=True)
-            features = functional_call(self.clip.text, {"positional_embedding": self.positions()}, (ids,))
+            if self.trims:
+                features = text_features(self.clip.text, ids, self.positions(), groups=_GROUPS)
+            else:
+                ids = ids.to(self.device, non_blocking=True)
+                features = functional_call(self.clip.text, {"positional_embedding": self.positions()}, (ids,))
         return F.normalize(features.float(), dim=-1)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
@@ -94,7 +108,3 @@ class TrainModel(nn.Module):
         visual = self.clip.visual
         features = class_features(visual, pixels) if is_plain_vit(visual) else visual(pixels)
         return F.normalize(features.float(), dim=-1)
-
-    def _packs(self) -> bool:
-        """Whether the forward pass for CPUs serves; it keeps all activations."""
-        return self.device.type == "cpu" and not self.clip.text.transformer.grad_checkpointing

@@ -18,9 +18,9 @@ from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.kept import with_kept_images
 from clipbias.errors import UserError
 from clipbias.finetune.batches import BatchMaker
+from clipbias.finetune.compact import CompactTokens
 from clipbias.finetune.loop import learning_rate
 from clipbias.finetune.model import TrainModel
-from clipbias.finetune.packed import CompactTokens
 from clipbias.finetune.positions import stretch_positions
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.train import Keep, Progress, total_steps, train

@@ -14,12 +14,12 @@ from clipbias.models.preprocessing import Preprocessing
 from clipbias.models.tokenizer import ClipTokens, Tokens
 from clipbias.models.tower import TextTower
 from clipbias.models.towers import (
-    causal_features,
     class_features,
     compile_towers,
     eot_positions,
     is_causal,
     is_plain_vit,
+    text_features,
 )
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class ClipEncoder(TorchEncoder):
         Raises:
             ValueError: a causal tower got a row without EOT.
         """
-        return causal_features(self.module.text, ids) if self.trims else self.module.encode_text(self.moved(ids))
+        return text_features(self.module.text, ids) if self.trims else self.module.encode_text(self.moved(ids))
 
     def image_features(self, pixels: Pixels) -> Tensor:
         """See `TorchEncoder.image_features`."""

@@ -1,17 +1,18 @@
 """Forward passes through open_clip's towers that skip what the feature cannot see.
 
-In a causal tower the feature is read at EOT, so tokens behind it cost time and change nothing:
-a batch is cut at its longest EOT. Pad ids placed *between* SOT and the text (DeBias-CLIP,
-section 3) are the same for every caption, so their hidden states are computed once for the batch
-and shared. The last block of either tower is computed at the token that is pooled (EOT, class token); of the others
-only keys and values count. All of it is exact up to rounding; non-causal text towers are never trimmed.
+In a causal tower the feature is read at EOT, so tokens behind it cost time and change nothing. The texts of a batch lie
+behind each other in one row of tokens, in groups of like length, each cut at its longest text: linear layers, norms and
+MLPs run once for all, attention once for each group. Pads *between* SOT and the text (DeBias-CLIP, section 3) are the
+same for every caption, so their states can be computed once and shared. The last block of either tower is computed at
+the token that is pooled (EOT, class token); of the others only keys and values count. All of it is exact up to
+rounding; text towers that are not causal are never cut.
 
-Shapes: B captions or images, L tokens, W width, H heads, D width of the features.
+Shapes: B captions or images, L tokens, T tokens of all texts, W width, H heads, D width of the features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -97,7 +98,7 @@ def qkv(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tenso
     return q, k, v
 
 
-def mlp(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
+def _mlp(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
     """A block's MLP; QuickGELU ``x * sigmoid(1.702 x)`` as ``silu(1.702 x) / 1.702``, one kernel instead of three.
 
     The two factors go into the neighbouring weights.
@@ -109,10 +110,15 @@ def mlp(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
     return F.linear(hidden, last.weight / _QUICK, last.bias)
 
 
+def enter(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
+    """A block's queries, keys and values side by side [..., 3W] of ``x`` [..., W]."""
+    return F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
+
+
 def finish(block: ResidualAttentionBlock, x: Tensor, mixed: Tensor) -> Tensor:
     """Output projection and MLP of a block on ``x`` [..., W]; ``mixed`` [..., W] is the attention's result."""
     x = x + block.ls_1(block.attn.out_proj(mixed))
-    return x + block.ls_2(mlp(block, block.ln_2(x)))
+    return x + block.ls_2(_mlp(block, block.ln_2(x)))
 
 
 def finish_block(block: ResidualAttentionBlock, x: Tensor, mixed: Tensor) -> Tensor:
@@ -120,79 +126,13 @@ def finish_block(block: ResidualAttentionBlock, x: Tensor, mixed: Tensor) -> Ten
     return finish(block, x, mixed.transpose(1, 2).flatten(2))
 
 
-def _project(tower: TextTransformer, pooled: Tensor) -> Tensor:
-    projection = tower.text_projection
-    if projection is None:
-        return pooled
-    return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
-
-
-def _causal_block(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
-    q, k, v = qkv(block, x)
-    return finish_block(block, x, F.scaled_dot_product_attention(q, k, v, is_causal=True))
-
-
-def _open_block(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
-    q, k, v = qkv(block, x)
-    return finish_block(block, x, F.scaled_dot_product_attention(q, k, v))
-
-
-def _behind(shared: Tensor, own: Tensor) -> Tensor:
-    """Keys or values of each text [B, H, L, d] behind those of the shared prefix [1, H, P, d]."""
-    return torch.cat([shared.expand(len(own), -1, -1, -1), own], dim=2)
-
-
-def _prefixed_block(block: ResidualAttentionBlock, x: Tensor, prefix: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """A block on each text [B, L, W] behind the one shared prefix [1, P, W]; ``mask`` [B, 1, L, P + L]."""
-    pq, pk, pv = qkv(block, prefix)
-    q, k, v = qkv(block, x)
-    x = finish_block(block, x, F.scaled_dot_product_attention(q, _behind(pk, k), _behind(pv, v), attn_mask=mask))
-    return x, finish_block(block, prefix, F.scaled_dot_product_attention(pq, pk, pv, is_causal=True))
-
-
-def _keys_values(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor]:
-    attn, width = block.attn, x.shape[-1]
-    projected = F.linear(block.ln_1(x), attn.in_proj_weight[width:], attn.in_proj_bias[width:])
-    k, v = projected.unflatten(-1, (2, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    return k, v
-
-
-def _last_block(
-    block: ResidualAttentionBlock, x: Tensor, place: Tensor | int, mask: Tensor | None, prefix: Tensor | None = None
-) -> Tensor:
-    """A block at one token of each row alone [B, W].
-
-    Args:
-        block: the tower's last.
-        x: [B, L, W].
-        place: of the token in each row [B], or in all rows.
-        mask: what the token sees of the prefix and of its row [B, 1, 1, P + L]; None: all.
-        prefix: shared by all rows [1, P, W].
-    """
-    attn, width = block.attn, x.shape[-1]
-    k, v = _keys_values(block, x)
-    if prefix is not None:
-        pk, pv = _keys_values(block, prefix)
-        k, v = _behind(pk, k), _behind(pv, v)
-    token = x[:, place] if isinstance(place, int) else x[torch.arange(len(x), device=x.device), place]
-    q = F.linear(block.ln_1(token), attn.in_proj_weight[:width], attn.in_proj_bias[:width])
-    q = q.unflatten(-1, (attn.num_heads, 1, -1))
-    return finish(block, token, F.scaled_dot_product_attention(q, k, v, attn_mask=mask).flatten(1))
-
-
-_BLOCKS = {_causal_block: True, _prefixed_block: True, _open_block: None}
-"""Which blocks are compiled, and whether for sizes that change from batch to batch (None: only once they do)."""
-
-
 def compile_blocks(tower: nn.Module, backend: str = "inductor") -> None:
-    """Let ``torch.compile`` make `causal_features`, `prefixed_features` and `class_features` of this tower faster.
+    """Let ``torch.compile`` make `text_features` and `class_features` of this tower faster.
 
-    One block is compiled, for all blocks and all numbers and lengths of texts, so that no length waits for a compiler.
-    The last one, which is another, is not.
+    What stands before and behind the attention is compiled, once for all blocks and all numbers and lengths of texts:
+    a minute's work of the compiler for whole towers is seconds for these pieces. The last block is not compiled.
     """
-    tower.compiled = {
-        block: torch.compile(block, backend=backend, dynamic=dynamic) for block, dynamic in _BLOCKS.items()
-    }
+    tower.compiled = {piece: torch.compile(piece, backend=backend, dynamic=True) for piece in (enter, finish)}
 
 
 def compile_towers(clip: CustomTextCLIP, trims: bool) -> None:
@@ -200,7 +140,7 @@ def compile_towers(clip: CustomTextCLIP, trims: bool) -> None:
 
     Args:
         clip: the model.
-        trims: whether `causal_features` and `prefixed_features` run its text tower.
+        trims: whether `text_features` runs its text tower.
     """
     for tower, by_blocks in ((clip.visual, is_plain_vit(clip.visual)), (clip.text, trims)):
         if by_blocks:
@@ -209,99 +149,182 @@ def compile_towers(clip: CustomTextCLIP, trims: bool) -> None:
             tower.compile()
 
 
-def _runner(tower: nn.Module) -> Callable[..., Any]:
-    """Calls a block; where the tower is set to checkpoint and gradients are wanted, its activations are not kept."""
+Attend = Callable[[Tensor, int], Tensor]
+"""Attention's result [T, W] of queries, keys and values side by side [T, 3W] and the number of heads."""
+
+
+def _through(tower: nn.Module, blocks: Sequence[nn.Module], x: Tensor, attend: Attend) -> Tensor:
+    """``x`` [T, W] through these blocks; a tower set to checkpoint does not keep their activations for gradients."""
     compiled: dict[Callable[..., Any], Callable[..., Any]] = getattr(tower, "compiled", {})
-    if not (getattr(tower.transformer, "grad_checkpointing", False) and torch.is_grad_enabled()):
-        return lambda function, *arguments: compiled.get(function, function)(*arguments)
-    return lambda function, *arguments: checkpoint(compiled.get(function, function), *arguments, use_reentrant=False)
+    first, last = compiled.get(enter, enter), compiled.get(finish, finish)
+
+    def run(block: Any, x: Tensor) -> Tensor:
+        return last(block, x, attend(first(block, x), block.attn.num_heads))
+
+    checkpoints = getattr(tower.transformer, "grad_checkpointing", False) and torch.is_grad_enabled()
+    for block in blocks:
+        x = checkpoint(run, block, x, use_reentrant=False) if checkpoints else run(block, x)
+    return x
 
 
-def causal_features(tower: TextTransformer, ids: Tensor, positions: Tensor | None = None) -> Tensor:
-    """Projected, not yet normalised features [B, D] of a causal tower, cut at the longest EOT.
+def _heads(x: Tensor, count: int, heads: int) -> Tensor:
+    """[count * L, W] -> [count, H, L, W / H]."""
+    return x.unflatten(0, (count, -1)).unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _flat(x: Tensor) -> Tensor:
+    """[B, H, L, W / H] -> [B * L, W]."""
+    return x.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+def _attention(part: Tensor, count: int, heads: int, causal: bool) -> Tensor:
+    """Attention's result [count * L, W] of queries, keys and values side by side [count * L, 3W]."""
+    q, k, v = (_heads(t, count, heads) for t in part.chunk(3, dim=1))
+    return _flat(F.scaled_dot_product_attention(q, k, v, is_causal=causal))
+
+
+def _behind(shared: Tensor, own: Tensor, width: int) -> Tensor:
+    """Keys or values of each text [n, H, L, d] behind the first ``width`` of the prefix [1, H, P, d]."""
+    return torch.cat([shared[:, :, :width].expand(len(own), -1, -1, -1), own], dim=2)
+
+
+class _Row:
+    """The texts of a batch behind each other, sorted by length; in a group all take the tokens of the longest.
+
+    Attributes:
+        order: the texts [B] in the order in which they lie.
+        groups: (texts, tokens of each) of every group.
+        prefix: the number of tokens before the texts that all share.
+        ids, places: token and position of all tokens [T], of the prefix first.
+        last: where each text's EOT lies [B].
+        masks: for each group what its texts see of the prefix and of themselves [n, 1, L, P + L]; empty without one.
+        ends: for each group what its EOTs see of them [n, 1, 1, P + L]; None: all.
+    """
+
+    def __init__(self, ids: Tensor, n_pre: Tensor | None, groups: int | None) -> None:
+        shift = 0 if n_pre is None else 1  # SOT is the prefix's
+        lengths = eot_positions(ids) + 1 - shift
+        self.order = torch.argsort(lengths, stable=True)
+        lengths = lengths[self.order]
+        if groups is None:
+            counts = torch.unique_consecutive(lengths, return_counts=True)[1].tolist()
+        else:
+            counts = [len(part) for part in lengths.chunk(groups)]
+        sizes = [int(part[-1]) for part in lengths.split(counts)]
+        self.groups = list(zip(counts, sizes, strict=True))
+        taken = torch.tensor(sizes).repeat_interleave(torch.tensor(counts))
+        steps = torch.arange(ids.shape[1] - shift)
+        own = steps[None] < taken[:, None]
+        self.ids = ids[self.order, shift:][own]
+        starts = torch.zeros_like(lengths) if n_pre is None else 1 + n_pre[self.order]
+        self.places = (starts[:, None] + steps[None])[own]
+        self.prefix, self.masks = 0, list[Tensor]()
+        self.ends: list[Tensor | None] = []
+        for (count, size), pads, long in zip(self.groups, starts.split(counts), lengths.split(counts), strict=True):
+            end = (steps[None, :size] < long[:, None])[:, None, None]
+            if n_pre is None:
+                self.ends.append(None if int(long[0]) == size else end)
+                continue
+            sees = (torch.arange(int(pads.max()))[None] < pads[:, None])[:, None, None]
+            mine = torch.ones(size, size, dtype=torch.bool).tril().expand(count, 1, -1, -1)
+            self.masks.append(torch.cat([sees.expand(-1, -1, size, -1), mine], dim=3))
+            self.ends.append(torch.cat([sees, end], dim=3))
+        if n_pre is not None:
+            # SOT and the pads behind it see nothing that follows: one copy serves all texts.
+            self.prefix = 1 + int(n_pre.max())
+            shared = torch.full((self.prefix,), PAD)
+            shared[0] = SOT
+            self.ids = torch.cat([shared, self.ids])
+            self.places = torch.cat([torch.arange(self.prefix), self.places])
+        self.last = self.prefix + taken.cumsum(0) - taken + lengths - 1
+
+    def to(self, device: torch.device) -> _Row:
+        """The same on a device; the host does not wait for it."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        self.order, self.ids, self.places, self.last = map(moved, (self.order, self.ids, self.places, self.last))
+        self.masks = list(map(moved, self.masks))
+        self.ends = [None if end is None else moved(end) for end in self.ends]
+        return self
+
+    def split(self, row: Tensor) -> tuple[Tensor, ...]:
+        """What belongs to the prefix and to every group of a row [T, ...]."""
+        return row.split([self.prefix, *(count * size for count, size in self.groups)])
+
+    def attend(self, projected: Tensor, heads: int) -> Tensor:
+        """See `Attend`: of the prefix, and of every text on what it sees."""
+        shared, *rest = self.split(projected)
+        if not self.masks:
+            parts = (_attention(part, count, heads, True) for part, (count, _) in zip(rest, self.groups, strict=True))
+            return torch.cat(list(parts)) if len(rest) > 1 else next(parts)
+        out = [_attention(shared, 1, heads, True)]
+        keys, values = (_heads(t, 1, heads) for t in shared.chunk(3, dim=1)[1:])
+        for part, (count, size), mask in zip(rest, self.groups, self.masks, strict=True):
+            q, k, v = (_heads(t, count, heads) for t in part.chunk(3, dim=1))
+            width = mask.shape[-1] - size
+            k, v = _behind(keys, k, width), _behind(values, v, width)
+            out.append(_flat(F.scaled_dot_product_attention(q, k, v, attn_mask=mask)))
+        return torch.cat(out)
+
+    def attend_last(self, queries: Tensor, projected: Tensor, heads: int) -> Tensor:
+        """Attention's result [B, W] of one query of each text [B, W]; keys and values side by side [T, 2W]."""
+        shared, *rest = self.split(projected)
+        counts, out = [count for count, _ in self.groups], []
+        for query, part, (count, size), end in zip(queries.split(counts), rest, self.groups, self.ends, strict=True):
+            k, v = (_heads(t, count, heads) for t in part.chunk(2, dim=1))
+            if self.prefix:
+                assert end is not None
+                before = (_heads(t, 1, heads) for t in shared.chunk(2, dim=1))
+                k, v = (_behind(t, own, end.shape[-1] - size) for t, own in zip(before, (k, v), strict=True))
+            out.append(_flat(F.scaled_dot_product_attention(_heads(query, count, heads), k, v, attn_mask=end)))
+        return torch.cat(out)
+
+
+def _last_block(
+    block: ResidualAttentionBlock, x: Tensor, places: Tensor, attend: Callable[[Tensor, Tensor, int], Tensor]
+) -> Tensor:
+    """A tower's last block at the pooled tokens alone [B, W]; ``places`` [B] in ``x`` [T, W]."""
+    attn, width = block.attn, x.shape[1]
+    queries = F.linear(block.ln_1(x[places]), attn.in_proj_weight[:width], attn.in_proj_bias[:width])
+    others = F.linear(block.ln_1(x), attn.in_proj_weight[width:], attn.in_proj_bias[width:])
+    return finish(block, x[places], attend(queries, others, attn.num_heads))
+
+
+def text_features(
+    tower: TextTransformer,
+    ids: Tensor,
+    positions: Tensor | None = None,
+    n_pre: Tensor | None = None,
+    groups: int | None = 1,
+) -> Tensor:
+    """Projected, not yet normalised features [B, D] of a causal tower.
 
     Args:
         tower: an open_clip ``TextTransformer`` for which `is_causal` holds.
-        ids: token ids [B, L], one EOT per row; best on the CPU: then the host never waits for the tower's device.
+        ids: ``[SOT, text, EOT, pads]`` [B, L]; on the CPU: then the host never waits for the tower's device.
         positions: position table [>= L, W] to use instead of the tower's own.
+        n_pre: how many pads to put behind SOT [B], without running them B times; ``n_pre`` and the text must fit the
+            position table.
+        groups: of like length; None: as many as there are lengths, so that no text is padded.
+
+    Raises:
+        ValueError: a row has no EOT.
     """
     table = tower.positional_embedding if positions is None else positions
-    end = eot_positions(ids)
-    ids = ids[:, : int(end.max()) + 1].to(table.device, non_blocking=True)
-    end = end.to(table.device, non_blocking=True)
-    x = tower.token_embedding(ids) + table[: ids.shape[1]]
-    run = _runner(tower)
+    row = _Row(ids, n_pre, groups).to(table.device)
+    # Positions behind a caption's EOT may point past the table; they are never read, so clamping is safe.
+    x = tower.token_embedding(row.ids) + F.embedding(row.places.clamp(max=len(table) - 1), table)
     *blocks, last = tower.transformer.resblocks
-    for block in blocks:
-        x = run(_causal_block, block, x)
-    seen = torch.arange(ids.shape[1], device=ids.device)[None] <= end[:, None]
-    pooled = run(_last_block, last, x, end, seen[:, None, None])
-    return _project(tower, tower.ln_final(pooled))
-
-
-def prefixed_features(
-    tower: TextTransformer,
-    ids: Tensor,
-    n_pre: Tensor,
-    positions: Tensor | None = None,
-) -> Tensor:
-    """Features [B, D] of ``[SOT, PAD * n_pre, text, EOT]`` without running the pads B times.
-
-    Equal to `causal_features` on the padded ids: in a causal tower the states of SOT and of the
-    pads behind it depend on nothing that follows, so one row serves the whole batch.
-
-    Args:
-        tower: a causal ``TextTransformer``.
-        ids: ``[SOT, text, EOT, pads]`` [B, L], not yet shifted; best on the CPU, as in `causal_features`.
-        n_pre: how many pads to put behind SOT [B], where the ids are; ``n_pre + text`` must fit the position table.
-        positions: position table to use instead of the tower's own.
-    """
-    table = tower.positional_embedding if positions is None else positions
-    end = eot_positions(ids)
-    width = 1 + int(n_pre.max())
-    own = ids[:, 1 : int(end.max()) + 1].to(table.device, non_blocking=True)
-    end, n_pre = (t.to(table.device, non_blocking=True) for t in (end, n_pre))
-    shared = torch.tensor([[SOT] + [PAD] * (width - 1)]).to(table.device, non_blocking=True)
-    count, length = own.shape
-    steps = torch.arange(length, device=table.device)
-    # Rows behind a caption's EOT may point past the table; they are never read, so clamping is safe.
-    place = (1 + n_pre[:, None] + steps[None]).clamp(max=len(table) - 1)
-    x = tower.token_embedding(own) + table[place]
-    prefix = tower.token_embedding(shared) + table[:width]
-    sees_prefix = torch.arange(width, device=table.device)[None] <= n_pre[:, None]
-    sees_own = steps[None] <= steps[:, None]
-    mask = torch.cat([sees_prefix[:, None, :].expand(-1, length, -1), sees_own[None].expand(count, -1, -1)], dim=2)[
-        :, None
-    ]
-    run = _runner(tower)
-    *blocks, last = tower.transformer.resblocks
-    for block in blocks:
-        x, prefix = run(_prefixed_block, block, x, prefix, mask)
-    seen = torch.cat([sees_prefix, steps[None] < end[:, None]], dim=1)
-    pooled = run(_last_block, last, x, end - 1, seen[:, None, None], prefix)
-    return _project(tower, tower.ln_final(pooled))
-
-
-def bucketed_features(
-    tower: TextTransformer,
-    ids: Tensor,
-    n_pre: Tensor | None = None,
-    positions: Tensor | None = None,
-    buckets: int = 4,
-) -> Tensor:
-    """`causal_features` or, with ``n_pre``, `prefixed_features`, in ``buckets`` groups of like length.
-
-    With ``ids`` and ``n_pre`` on the CPU the host never waits for the tower's device.
-    """
-    order = torch.argsort(eot_positions(ids), stable=True)
-    parts = []
-    for rows in order.chunk(buckets):
-        if n_pre is None:
-            parts.append(causal_features(tower, ids[rows], positions))
-        else:
-            parts.append(prefixed_features(tower, ids[rows], n_pre[rows], positions))
-    features = torch.cat(parts)
-    return features[torch.argsort(order).to(features.device, non_blocking=True)]
+    x = _through(tower, blocks, x, row.attend)
+    pooled = _last_block(last, x, row.last, row.attend_last)
+    with _precise(x.device):
+        pooled = tower.ln_final(pooled.float())
+        projection = tower.text_projection
+        if projection is not None:
+            pooled = projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+    return pooled[torch.argsort(row.order)]
 
 
 def class_features(visual: VisionTransformer, pixels: Tensor) -> Tensor:
@@ -312,9 +335,22 @@ def class_features(visual: VisionTransformer, pixels: Tensor) -> Tensor:
         pixels: [B, 3, height, width] on its device.
     """
     x = visual._embeds(pixels)
-    run = _runner(visual)
+    count, length = x.shape[:2]
     *blocks, last = visual.transformer.resblocks
-    for block in blocks:
-        x = run(_open_block, block, x)
-    pooled = visual.ln_post(run(_last_block, last, x, 0, None))
-    return pooled if visual.proj is None else pooled @ visual.proj
+    x = _through(visual, blocks, x.flatten(0, 1), lambda part, heads: _attention(part, count, heads, False))
+    places = torch.arange(0, count * length, length, device=x.device)
+
+    def attend(queries: Tensor, others: Tensor, heads: int) -> Tensor:
+        k, v = (_heads(t, count, heads) for t in others.chunk(2, dim=1))
+        return _flat(F.scaled_dot_product_attention(_heads(queries, count, heads), k, v))
+
+    pooled = _last_block(last, x, places, attend)
+    with _precise(x.device):
+        pooled = visual.ln_post(pooled.float())
+        return pooled if visual.proj is None else pooled @ visual.proj
+
+
+def _precise(device: torch.device) -> torch.autocast:
+    """A block in fp32: the projection of the one pooled token costs nothing, and bf16 would round each number of the
+    feature to eight bits."""
+    return torch.autocast(device.type, enabled=False)

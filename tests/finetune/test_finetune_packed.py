@@ -1,4 +1,4 @@
-"""The CPU's forward passes against the plain ones, and a training step against Long-CLIP's, stated again."""
+"""The towers' forward passes against open_clip's own, and a training step against Long-CLIP's, stated again."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from small_training import start
+from torch.func import functional_call
 
+from clipbias.finetune.compact import CompactTokens
 from clipbias.finetune.loop import learning_rate, start_state, train_step
-from clipbias.finetune.packed import CompactTokens, packed_features
 from clipbias.finetune.recipes import DEBIAS, LONG_ONLY, LONGCLIP
 from clipbias.finetune.runs import compact_tokens, kept_by_decay, scene_tokens
-from clipbias.models.towers import bucketed_features, class_features
+from clipbias.models.towers import class_features, move_pads, text_features
 
 QUICK = {"batch_size": 16, "steps": 10, "lr": 1e-4, "warmup": 4, "pca_dim": 4}
 
@@ -25,18 +26,24 @@ def _gradients(model, feature):
     return out.detach(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
+def _texts(model, ids):
+    """The text tower's features at all 248 positions, as open_clip computes them."""
+    return functional_call(model.clip.text, {"positional_embedding": model.positions()}, (ids,))
+
+
+@pytest.mark.parametrize("groups", [None, 1, 5])
 @pytest.mark.parametrize("which", ["long", "padded", "image"])
-def test_packed_features_and_gradients_are_those_of_the_towers(which):
+def test_features_and_gradients_are_those_of_the_plain_towers(which, groups):
     model, maker = start(DEBIAS.override(**QUICK))
     batch, text, positions = maker.batch(range(16), 0), model.clip.text, model.positions
     ways = {
         "long": (
-            lambda: packed_features(text, batch.long_ids, positions()),
-            lambda: bucketed_features(text, batch.long_ids, None, positions()),
+            lambda: text_features(text, batch.long_ids, positions(), groups=groups),
+            lambda: _texts(model, batch.long_ids),
         ),
         "padded": (
-            lambda: packed_features(text, batch.short_ids, positions(), batch.n_pre),
-            lambda: bucketed_features(text, batch.short_ids, batch.n_pre, positions()),
+            lambda: text_features(text, batch.short_ids, positions(), batch.n_pre, groups=groups),
+            lambda: _texts(model, move_pads(batch.short_ids, batch.n_pre, 1)),
         ),
         "image": (
             lambda: class_features(model.clip.visual, batch.pixels),

@@ -21,7 +21,7 @@ from clipbias.finetune.positions import stretch_positions
 from clipbias.finetune.recipe import Recipe, read_recipe
 from clipbias.finetune.recipes import DEBIAS, LONGCLIP
 from clipbias.models.build import ClipShape, build_clip
-from clipbias.models.towers import EOT, PAD, SOT, prefixed_features
+from clipbias.models.towers import EOT, PAD, SOT, text_features
 
 
 def test_stretched_positions_are_the_papers_formula_row_by_row():
@@ -204,7 +204,7 @@ def test_padding_before_the_text_is_that_of_really_shifted_ids():
         shifted = [SOT, *[PAD] * n_pre, *text, EOT]
         assert len(shifted) <= 248 and shifted.count(EOT) == 1 and [t for t in shifted if t != PAD] == [SOT, *text, EOT]
         rows.append(plain.text_feature(state, shifted))
-    found = torch.nn.functional.normalize(prefixed_features(model.clip.text, ids, torch.tensor(pads)), dim=1)
+    found = torch.nn.functional.normalize(text_features(model.clip.text, ids, n_pre=torch.tensor(pads)), dim=1)
     torch.testing.assert_close(found, torch.stack(rows), atol=1e-5, rtol=0)
 
 

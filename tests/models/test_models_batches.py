@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from dataclasses import replace
 
 import pytest
 import torch
@@ -18,7 +17,7 @@ from clipbias.models.build import build_clip
 from clipbias.models.clip_encoder import ClipEncoder
 from clipbias.models.preprocessing import clip_preprocessing
 from clipbias.models.tokenizer import ClipTokens
-from clipbias.models.towers import causal_features, compile_blocks, prefixed_features
+from clipbias.models.towers import compile_blocks, text_features
 from clipbias.models.wrapped import WrappedEncoder
 from clipbias.probe.store import space_of
 from clipbias.scenes import render, sample_scene
@@ -101,7 +100,7 @@ def test_other_errors_are_not_taken_for_a_full_memory(monkeypatch):
 
 
 def test_compiled_towers_give_the_same_features_and_say_so(compiler):
-    module = build_clip(replace(SMALL, vision_layers=2, text_layers=2)).eval()
+    module = build_clip(SMALL).eval()
     encoder, compiled = (
         ClipEncoder(
             "small", "nano", copy.deepcopy(module), clip_preprocessing(48), ClipTokens(77), "one", {},
@@ -119,7 +118,7 @@ def test_compiled_towers_give_the_same_features_and_say_so(compiler):
 
 def test_a_compiled_block_serves_every_block_and_length_with_the_same_gradients():
     # The graphs are those of the real compiler; what runs them is PyTorch, as no compiler may be here.
-    towers = [build_clip(replace(SMALL, text_layers=3)).text for _ in range(2)]
+    towers = [build_clip(SMALL).text for _ in range(2)]
     towers[1].load_state_dict(towers[0].state_dict())
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
@@ -130,11 +129,11 @@ def test_a_compiled_block_serves_every_block_and_length_with_the_same_gradients(
         found = []
         for tower in towers:
             tower.zero_grad()
-            both = torch.cat([causal_features(tower, ids), prefixed_features(tower, ids, pads)])
+            both = torch.cat([text_features(tower, ids), text_features(tower, ids, n_pre=pads, groups=None)])
             both.square().mean().backward()
             found.append((both.detach(), [p.grad.clone() for p in tower.parameters() if p.grad is not None]))
         torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-4)
-    # Two kinds of block; PyTorch may look at the first call's sizes once more when others come.
+    # Two pieces of a block; PyTorch may look at the first call's sizes once more when others come.
     assert 2 <= torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 4
 
 

@@ -13,7 +13,7 @@ from clipbias.models.clip_encoder import ClipEncoder
 from clipbias.models.nano import NANO_SHAPE
 from clipbias.models.preprocessing import clip_preprocessing
 from clipbias.models.tokenizer import ClipTokens
-from clipbias.models.towers import bucketed_features
+from clipbias.models.towers import text_features
 from clipbias.probe.ranking import rank_both
 
 TEXTS = ["a dog", "a cat sits on a mat", "", "red " * 40, "A red star. It is striped."]
@@ -57,11 +57,11 @@ def test_images(on_cpu: ClipEncoder) -> None:
 def test_the_training_towers_never_wait(on_cpu: ClipEncoder, pads: bool) -> None:
     ids = ClipTokens(77)(TEXTS)
     n_pre = torch.tensor([3, 0, 20, 1, 7]) if pads else None
-    want = bucketed_features(on_cpu.module.text, ids, n_pre, buckets=2)
+    want = text_features(on_cpu.module.text, ids, None, n_pre, groups=2)
     with fake_device() as waits:
         tower = encoder(DEVICE).module.text
         waits.clear()
-        found = bucketed_features(tower, ids, n_pre, buckets=2)
+        found = text_features(tower, ids, None, n_pre, groups=2)
         assert not waits
         torch.testing.assert_close(found.cpu(), want, atol=1e-5, rtol=0)
 

@@ -80,7 +80,7 @@ def test_bf16_features_have_a_cosine_of_0_999_with_the_cpus(on_cpu):
         assert (found * wanted).sum(dim=1).min() > 0.999
 
 
-def test_bf16_moves_recall_by_less_than_0_3_points():
+def test_bf16_moves_recall_by_0_3_points_at_most():
     dataset, recall = load_dataset("scenes"), {}
     pictures = [dataset.load_image(i) for i in range(len(dataset.image_names))]
     for device, precision in (("cpu", "fp32"), (DEVICE, "fp32"), (DEVICE, "bf16")):
@@ -90,8 +90,8 @@ def test_bf16_moves_recall_by_less_than_0_3_points():
         )
         recall[device, precision] = {w: per_query_metrics(r)["recall@1"].mean() for w, r in found.items()}
     for way, value in recall["cpu", "fp32"].items():
-        assert recall[DEVICE, "fp32"][way] == pytest.approx(value, abs=0.001)
-        assert recall[DEVICE, "bf16"][way] == pytest.approx(value, abs=0.003)
+        assert abs(recall[DEVICE, "fp32"][way] - value) < 0.001 + 1e-9
+        assert abs(recall[DEVICE, "bf16"][way] - value) < 0.003 + 1e-9
 
 
 @pytest.mark.usefixtures("tf32")
@@ -144,7 +144,7 @@ def test_two_processes_on_one_gpu_give_the_ranks_of_one(tmp_path):
         done = subprocess.run(
             [*launcher, *command, "--device", DEVICE, "--out", str(tmp_path / str(count))],
             capture_output=True, text=True, timeout=300,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]
         (run,) = load_runs([tmp_path / str(count)])
