@@ -172,11 +172,6 @@ def _heads(x: Tensor, count: int, heads: int) -> Tensor:
     return x.unflatten(0, (count, -1)).unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _split_heads(part: Tensor, count: int, heads: int, of: int) -> tuple[Tensor, ...]:
-    """``of`` tensors [count, H, L, W / H] of them side by side [count * L, of * W]."""
-    return part.view(count, len(part) // count, of, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-
-
 def _flat(x: Tensor) -> Tensor:
     """[B, H, L, W / H] -> [B * L, W]."""
     return x.transpose(1, 2).flatten(2).flatten(0, 1)
@@ -184,7 +179,7 @@ def _flat(x: Tensor) -> Tensor:
 
 def _attention(part: Tensor, count: int, heads: int, causal: bool) -> Tensor:
     """Attention's result [count * L, W] of queries, keys and values side by side [count * L, 3W]."""
-    q, k, v = _split_heads(part, count, heads, 3)
+    q, k, v = (_heads(t, count, heads) for t in part.chunk(3, dim=1))
     return _flat(F.scaled_dot_product_attention(q, k, v, is_causal=causal))
 
 
