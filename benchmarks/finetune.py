@@ -100,7 +100,7 @@ def operations(shape: object, batch: Batch) -> float:
 
     patches = torch.full((len(batch.pixels),), (shape.image_size // shape.patch_size) ** 2 + 1.0)
     total = tower(shape.vision_width, shape.vision_layers, patches)
-    for ids in (batch.long_ids, batch.short_ids):
+    for ids in filter(lambda ids: ids is not None, (batch.long_ids, batch.short_ids)):
         total += tower(shape.text_width, shape.text_layers, eot_positions(ids).double() + 1)
     return 3 * total
 

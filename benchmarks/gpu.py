@@ -220,13 +220,15 @@ def training(
                 del state
             recipe = DEBIAS.override(precision="bf16", batch_size=size)
             whole = [Batch(b.pixels, b.long_ids, moved(b.short_ids, b.n_pre), None) for b in batches]
-            for label, kind in (("plain loop", PlainLoop), ("open_clip, long captions only", OpenClipStep)):
+            alone = statistics.fmean(operations(shape, replace(batch, short_ids=None)) for batch in batches)
+            others = (("plain loop", PlainLoop, work), ("open_clip, long captions only", OpenClipStep, alone))
+            for label, kind, needed in others:
                 other = kind(clip_of(shape, device), recipe)
                 on_device = [
                     Batch(*(None if t is None else t.to(device) for t in (b.pixels, b.long_ids, b.short_ids, None)))
                     for b in whole
                 ]
-                timed(name, size, label, other.step, on_device, work)
+                timed(name, size, label, other.step, on_device, needed)
                 del other
 
 
