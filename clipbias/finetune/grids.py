@@ -7,9 +7,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +19,7 @@ from clipbias.data.dataset import RetrievalDataset
 from clipbias.data.kept import with_kept_images
 from clipbias.data.loading import DATASETS, load_dataset
 from clipbias.data.user import is_user_data
+from clipbias.errors import UserError
 from clipbias.finetune.ablation import Grid, run_grid
 from clipbias.finetune.measures import SHORT_SPLIT
 from clipbias.finetune.recipe import Recipe
@@ -96,16 +97,61 @@ def run_seeds(
     context = multiprocessing.get_context("spawn")
     threads = max(1, torch.get_num_threads() // count)
     tables: dict[int, pd.DataFrame] = {}
-    with ProcessPoolExecutor(count, context, _begin, (threads,)) as pool:
-        running = {pool.submit(_one_seed, replace(asked, seeds=(seed,))): seed for seed in asked.seeds}
-        try:
-            for future in as_completed(running):
-                tables[running[future]] = future.result()
+    running: dict[Connection, tuple[int, BaseProcess]] = {}
+    left = list(asked.seeds)
+    try:
+        while left or running:
+            while left and len(running) < count:
+                seed = left.pop(0)
+                answers, answer = context.Pipe(duplex=False)
+                process = context.Process(target=_one_seed, args=(replace(asked, seeds=(seed,)), threads, answer))
+                process.start()
+                answer.close()
+                running[answers] = seed, process
+            for answers in wait(list(running)):
+                seed, process = running[answers]  # type: ignore[index]
+                tables[seed] = _answer(answers, seed, process)  # type: ignore[arg-type]
+                del running[answers]  # type: ignore[arg-type]
                 done(len(tables), len(asked.seeds))
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    finally:
+        # Where one of them failed or this one is to end: the others save their states and end too.
+        for _, process in running.values():
+            process.terminate()
+        for _, process in running.values():
+            process.join()
     return pd.concat([tables[seed] for seed in asked.seeds], ignore_index=True)
+
+
+def _answer(answers: Connection, seed: int, process: BaseProcess) -> pd.DataFrame:
+    """A seed's table, once its process has ended.
+
+    Raises:
+        UserError: the process ended without an answer.
+        Exception: what was raised there.
+    """
+    try:
+        answer = answers.recv()
+    except EOFError:
+        answer = None
+    process.join()
+    if answer is None:
+        raise UserError(
+            f"seed {seed}: its process ended with code {process.exitcode}; the same command goes on from there"
+        )
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _one_seed(asked: AskedGrid, threads: int, answer: Connection) -> None:
+    """What a process does: one seed, with its share of the cores."""
+    _begin(threads)
+    try:
+        answer.send(run_grid(asked.grid(), lambda name: lambda step, steps, values: None))
+    except Exception as error:
+        answer.send(error)
+    except KeyboardInterrupt:  # the state is saved, and the parent says it
+        pass
 
 
 def _begin(threads: int) -> None:
@@ -119,7 +165,3 @@ def _begin(threads: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)  # a training saves its state first
 
     threading.Thread(target=end, daemon=True).start()
-
-
-def _one_seed(asked: AskedGrid) -> pd.DataFrame:
-    return run_grid(asked.grid(), lambda name: lambda step, steps, values: None)

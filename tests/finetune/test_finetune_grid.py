@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import json
+import multiprocessing
+import os
 import shutil
+import signal
+import threading
+import time
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -169,7 +173,7 @@ def few(tmp_path):
 def test_seeds_in_processes_of_their_own_give_the_bytes_of_one_after_another(tmp_path, few, monkeypatch):
     if not THOROUGH:  # processes that import nothing anew
         context = processes.context()
-        monkeypatch.setattr("clipbias.finetune.grids.multiprocessing", SimpleNamespace(get_context=lambda _: context))
+        monkeypatch.setattr("clipbias.finetune.grids.multiprocessing.get_context", lambda _: context)
     quick = {"steps": 2, "batch_size": 4, "validation": 0, "workers": 1, "pca_dim": 2}
     recipes = {name: recipe_called(name).override(**quick) for name in ("debias",)}
     threads, tables, seen = torch.get_num_threads(), [], []
@@ -189,6 +193,41 @@ def test_seeds_in_processes_of_their_own_give_the_bytes_of_one_after_another(tmp
         assert all(torch.equal(one[key], two[key]) for key in one)
         (mine,), (theirs,) = (list((tmp_path / k / name / "probes").rglob("padding/rows.jsonl")) for k in ("1", "2"))
         assert mine.read_bytes() == theirs.read_bytes()
+
+
+def test_an_interrupted_grid_ends_its_processes_with_their_states_saved(tmp_path, few, monkeypatch):
+    context = processes.context()
+    monkeypatch.setattr("clipbias.finetune.grids.multiprocessing.get_context", lambda _: context)
+    endless = {"steps": 100_000, "batch_size": 4, "validation": 0, "workers": 1, "pca_dim": 2}
+    recipes = {"debias": recipe_called("debias").override(**endless)}
+    asked = AskedGrid(tmp_path / "out", recipes, (0, 1), "nano-longclip", None, str(few), None, str(few), device="cpu")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupt() -> None:
+        while len(list((tmp_path / "out").glob("debias-*/metrics.jsonl"))) < 2:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)  # this process alone, as a scheduler's SIGTERM
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_seeds(asked, 2, lambda name: lambda *_: None)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not [child for child in multiprocessing.active_children() if child.is_alive()]
+    for seed in (0, 1):
+        state = torch.load(tmp_path / "out" / f"debias-{seed}" / "state.pt", weights_only=True)
+        assert 0 < state["step"] < 100_000
+
+
+def test_what_a_seeds_process_raises_is_raised_here(tmp_path, few, monkeypatch):
+    context = processes.context()
+    monkeypatch.setattr("clipbias.finetune.grids.multiprocessing.get_context", lambda _: context)
+    recipes = {"debias": recipe_called("debias").override(steps=2, batch_size=400)}
+    asked = AskedGrid(tmp_path / "out", recipes, (0, 1), "nano-longclip", None, str(few), None, str(few), device="cpu")
+    with pytest.raises(UserError, match="400"):
+        run_seeds(asked, 2, lambda name: lambda *_: None)
+    assert not [child for child in multiprocessing.active_children() if child.is_alive()]
 
 
 def test_the_summary_is_mean_and_sample_deviation():
