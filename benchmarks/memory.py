@@ -3,7 +3,7 @@
     python benchmarks/memory.py [--samples 4]
 
 A step of the debias recipe's towers runs forward under bf16 autocast as it does on a GPU (texts in groups of like
-length, shared pads), with captions of DOCCI's length; every tensor that autograd saves is counted once, parameters
+length), with captions of DOCCI's length; every tensor that autograd saves is counted once, parameters
 apart. Bytes per sample times the batch, and 16 bytes per parameter for weights, gradients and AdamW's two moments in
 fp32, are what a card must hold, beside the losses and the allocator's slack.
 """

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -94,7 +95,7 @@ def run_seeds(
     if count <= 1:
         return run_grid(asked.grid(), progress)
     # Spawned: a process that was forked cannot use CUDA.
-    context = multiprocessing.get_context("spawn")
+    context: Any = multiprocessing.get_context("spawn")
     threads = max(1, torch.get_num_threads() // count)
     tables: dict[int, pd.DataFrame] = {}
     running: dict[Connection, tuple[int, BaseProcess]] = {}
@@ -108,10 +109,11 @@ def run_seeds(
                 process.start()
                 answer.close()
                 running[answers] = seed, process
-            for answers in wait(list(running)):
-                seed, process = running[answers]  # type: ignore[index]
-                tables[seed] = _answer(answers, seed, process)  # type: ignore[arg-type]
-                del running[answers]  # type: ignore[arg-type]
+            ready = wait(list(running))
+            for answers in [one for one in running if one in ready]:
+                seed, process = running[answers]
+                tables[seed] = _answer(answers, seed, process)
+                del running[answers]
                 done(len(tables), len(asked.seeds))
     finally:
         # Where one of them failed or this one is to end: the others save their states and end too.

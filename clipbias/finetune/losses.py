@@ -21,7 +21,7 @@ class _Projector(torch.autograd.Function):
     def forward(ctx: Any, matrix: Tensor, k: int) -> Tensor:
         try:
             values, vectors = torch.linalg.eigh(matrix)
-        except torch.linalg.LinAlgError:
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             if bool(torch.isfinite(matrix).all()):
                 raise
             # Of a matrix that is not finite some libraries say so, others answer; the loss is to be NaN with all.

@@ -77,7 +77,7 @@ class TrainModel(nn.Module):
     def _texts(
         self, short_ids: Tensor | None, n_pre: Tensor | None, long_ids: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None]:
-        if short_ids is None or long_ids is None or self.device.type == "cpu":
+        if short_ids is None or long_ids is None or self._packs():
             short = None if short_ids is None else self.encode_text(short_ids, n_pre)
             return short, None if long_ids is None else self.encode_text(long_ids)
         # Kernels start one by one: half as many of twice the size keep a GPU busier.
@@ -91,7 +91,7 @@ class TrainModel(nn.Module):
         Both come on the CPU: then the host never waits for the device. Causal towers do not run the pads that they
         cannot see; others see all of them.
         """
-        if self.trims and self.device.type == "cpu":
+        if self.trims and self._packs():
             # Pads cost as much as text: those before it run once for all, and no others do.
             features = text_features(self.clip.text, ids, self.positions(), n_pre, groups=None)
         else:
@@ -108,3 +108,7 @@ class TrainModel(nn.Module):
         visual = self.clip.visual
         features = class_features(visual, pixels) if is_plain_vit(visual) else visual(pixels)
         return F.normalize(features.float(), dim=-1)
+
+    def _packs(self) -> bool:
+        """Whether texts run by their lengths and pads once for all: less to compute, in more and smaller kernels."""
+        return self.device.type == "cpu"

@@ -13,6 +13,7 @@ Shapes: B captions or images, L tokens, T tokens of all texts, W width, H heads,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -132,7 +133,8 @@ def compile_blocks(tower: nn.Module, backend: str = "inductor") -> None:
     What stands before and behind the attention is compiled, once for all blocks and all numbers and lengths of texts:
     a minute's work of the compiler for whole towers is seconds for these pieces. The last block is not compiled.
     """
-    tower.compiled = {piece: torch.compile(piece, backend=backend, dynamic=True) for piece in (enter, finish)}
+    compiled: Any = {piece: torch.compile(piece, backend=backend, dynamic=True) for piece in (enter, finish)}
+    tower.compiled = compiled
 
 
 def compile_towers(clip: CustomTextCLIP, trims: bool) -> None:
@@ -156,14 +158,16 @@ Attend = Callable[[Tensor, int], Tensor]
 def _through(tower: nn.Module, blocks: Sequence[nn.Module], x: Tensor, attend: Attend) -> Tensor:
     """``x`` [T, W] through these blocks; a tower set to checkpoint does not keep their activations for gradients."""
     compiled: dict[Callable[..., Any], Callable[..., Any]] = getattr(tower, "compiled", {})
-    first, last = compiled.get(enter, enter), compiled.get(finish, finish)
+    first: Callable[..., Tensor] = compiled.get(enter, enter)
+    last: Callable[..., Tensor] = compiled.get(finish, finish)
 
     def run(block: Any, x: Tensor) -> Tensor:
         return last(block, x, attend(first(block, x), block.attn.num_heads))
 
+    kept: Any = partial(checkpoint, run, use_reentrant=False)
     checkpoints = getattr(tower.transformer, "grad_checkpointing", False) and torch.is_grad_enabled()
     for block in blocks:
-        x = checkpoint(run, block, x, use_reentrant=False) if checkpoints else run(block, x)
+        x = kept(block, x) if checkpoints else run(block, x)
     return x
 
 
