@@ -130,8 +130,8 @@ def finish_block(block: ResidualAttentionBlock, x: Tensor, mixed: Tensor) -> Ten
 def compile_blocks(tower: nn.Module, backend: str = "inductor") -> None:
     """Let ``torch.compile`` make `text_features` and `class_features` of this tower faster.
 
-    What stands before and behind the attention is compiled, once for all blocks and all numbers and lengths of texts:
-    a minute's work of the compiler for whole towers is seconds for these pieces. The last block is not compiled.
+    What stands before and behind the attention is compiled, once for all blocks and all numbers and lengths of texts,
+    so that no length waits for a compiler. The last block is not compiled.
     """
     compiled: Any = {piece: torch.compile(piece, backend=backend, dynamic=True) for piece in (enter, finish)}
     tower.compiled = compiled
