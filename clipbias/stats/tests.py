@@ -35,20 +35,35 @@ def sign_flip(values: np.ndarray, cluster: np.ndarray | None = None, seed: int =
 
 def _exact(steps: np.ndarray) -> float:
     """P(|sum of flipped steps| >= |their sum|) for whole numbers [G]."""
-    from scipy.signal import fftconvolve
-    from scipy.stats import binom
-
     size, many = np.unique(np.abs(steps), return_counts=True)
     chances = np.ones(1)  # of the number of grid steps that kept their sign, 0..sum
     for step, count in zip(size.tolist(), many.tolist(), strict=True):
         one = np.zeros(step * count + 1)
-        one[::step] = binom.pmf(np.arange(count + 1), count, 0.5)
-        chances = fftconvolve(chances, one) if min(len(chances), len(one)) > 64 else np.convolve(chances, one)
+        one[::step] = _fair_coins(count)
+        chances = _convolved(chances, one) if min(len(chances), len(one)) > 64 else np.convolve(chances, one)
     total = int(np.abs(steps).sum())
     away = np.abs(2 * np.arange(total + 1) - total)
     # Fourier convolution is good to about 1e-16, whatever the size of the result.
     least = 1e-300 if len(size) == 1 else 1e-15
     return float(np.clip(chances[away >= abs(int(steps.sum()))].sum(), least, 1.0))
+
+
+def _fair_coins(count: int) -> np.ndarray:
+    """P(k heads) of ``count`` fair coins, k = 0..count; scipy.stats has it, and takes most of a second to import."""
+    half = count // 2
+    k = np.arange(half, count)
+    upper = np.concatenate([[1.0], np.cumprod((count - k) / (k + 1))])  # over P(half heads), from there on
+    whole = np.concatenate([upper[:0:-1] if count % 2 == 0 else upper[:1:-1], upper])
+    return whole / whole.sum()
+
+
+def _convolved(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Their convolution, by Fourier transforms."""
+    from scipy.fft import irfft, next_fast_len, rfft
+
+    count = len(one) + len(other) - 1
+    fast = next_fast_len(count, real=True)
+    return irfft(rfft(one, fast) * rfft(other, fast), fast)[:count]
 
 
 def _sampled(sums: np.ndarray, seed: int) -> float:
