@@ -13,8 +13,16 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from clipbias.stats.ranksets import rank_sets, rank_text
-from clipbias.stats.tests import holm, sign_flip
+from clipbias.stats.tests import _fair_coins, holm, sign_flip
 from clipbias.stats.trend import page
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 100, 999, 5000])
+def test_fair_coins_are_scipys(count):
+    expected = stats.binom.pmf(np.arange(count + 1), count, 0.5)
+    likely = expected > 1e-290
+    np.testing.assert_allclose(_fair_coins(count)[likely], expected[likely], rtol=1e-11)
+    assert _fair_coins(count)[~likely].max(initial=0.0) <= 1e-290
 
 
 @settings(max_examples=60, deadline=None)
