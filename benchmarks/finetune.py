@@ -30,9 +30,9 @@ from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.recipes import DEBIAS
 from clipbias.models.build import build_clip
+from clipbias.models.ids import EOT, PAD, eot_positions
 from clipbias.models.nano import NANO_SHAPE
 from clipbias.models.tokenizer import ClipTokens
-from clipbias.models.towers import EOT, PAD, eot_positions
 
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16, operations a second
 

@@ -37,9 +37,9 @@ from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.recipes import DEBIAS, LONGCLIP
 from clipbias.models.build import ClipShape, build_clip
 from clipbias.models.clip_encoder import ClipEncoder
+from clipbias.models.ids import eot_positions
 from clipbias.models.preprocessing import clip_preprocessing
 from clipbias.models.tokenizer import ClipTokens
-from clipbias.models.towers import eot_positions
 from clipbias.probe.ranking import rank_both
 
 L14 = ClipShape(768, 224, 14, 1024, 24, 768, 12, 248)

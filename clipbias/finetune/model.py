@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from clipbias.models.ids import move_pads
 from clipbias.models.tokenizer import ClipTokens, Tokens
-from clipbias.models.towers import class_features, is_causal, is_plain_vit, move_pads, text_features
+from clipbias.models.towers import class_features, is_causal, is_plain_vit, text_features
 
 if TYPE_CHECKING:
     from open_clip.model import CustomTextCLIP

@@ -28,11 +28,11 @@ from clipbias.finetune.validation import hold_out, validation_recall
 from clipbias.models.build import VOCABULARY
 from clipbias.models.clip_encoder import ClipEncoder
 from clipbias.models.encoder import Encoder
+from clipbias.models.ids import EOT, PAD, SOT
 from clipbias.models.loading import choose_device
 from clipbias.models.nano import NANO_SHAPE, nano_clip
 from clipbias.models.preprocessing import clip_preprocessing
 from clipbias.models.tokenizer import ClipTokens, Tokens, clip_token_lists
-from clipbias.models.towers import EOT, PAD, SOT
 from clipbias.shipped import WORLD
 
 if TYPE_CHECKING:

@@ -10,17 +10,11 @@ from torch import Tensor
 
 from clipbias.models.compute import Pixels, TorchEncoder
 from clipbias.models.encoder import PATHS
+from clipbias.models.ids import eot_positions
 from clipbias.models.preprocessing import Preprocessing
 from clipbias.models.tokenizer import ClipTokens, Tokens
 from clipbias.models.tower import TextTower
-from clipbias.models.towers import (
-    class_features,
-    compile_towers,
-    eot_positions,
-    is_causal,
-    is_plain_vit,
-    text_features,
-)
+from clipbias.models.towers import class_features, compile_towers, is_causal, is_plain_vit, text_features
 
 if TYPE_CHECKING:
     from open_clip.model import CustomTextCLIP

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from clipbias.errors import NotApplicable
 from clipbias.models.identity import digest
+from clipbias.models.ids import EOT, PAD, SOT
 from clipbias.models.spans import original_spans
-from clipbias.models.towers import EOT, PAD, SOT
 
 if TYPE_CHECKING:
     from open_clip.tokenizer import SimpleTokenizer

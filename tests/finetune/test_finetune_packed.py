@@ -14,7 +14,8 @@ from clipbias.finetune.compact import CompactTokens
 from clipbias.finetune.loop import learning_rate, start_state, train_step
 from clipbias.finetune.recipes import DEBIAS, LONG_ONLY, LONGCLIP
 from clipbias.finetune.runs import compact_tokens, kept_by_decay, scene_tokens
-from clipbias.models.towers import class_features, move_pads, text_features
+from clipbias.models.ids import move_pads
+from clipbias.models.towers import class_features, text_features
 
 QUICK = {"batch_size": 16, "steps": 10, "lr": 1e-4, "warmup": 4, "pca_dim": 4}
 

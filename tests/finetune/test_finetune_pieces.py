@@ -21,7 +21,8 @@ from clipbias.finetune.positions import stretch_positions
 from clipbias.finetune.recipe import Recipe, read_recipe
 from clipbias.finetune.recipes import DEBIAS, LONGCLIP
 from clipbias.models.build import ClipShape, build_clip
-from clipbias.models.towers import EOT, PAD, SOT, text_features
+from clipbias.models.ids import EOT, PAD, SOT
+from clipbias.models.towers import text_features
 
 
 def test_stretched_positions_are_the_papers_formula_row_by_row():

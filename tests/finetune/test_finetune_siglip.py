@@ -25,8 +25,8 @@ from clipbias.finetune.losses import pca_reconstruct, sigmoid_loss
 from clipbias.finetune.positions import stretch_positions
 from clipbias.finetune.recipes import DEBIAS, LONGCLIP
 from clipbias.finetune.runs import for_base, stretched_model
+from clipbias.models.ids import move_pads
 from clipbias.models.tokenizer import ClipTokens
-from clipbias.models.towers import move_pads
 
 PADS = {"siglip": "</s>", "siglip2": "<pad>"}
 QUICK = {"batch_size": 8, "steps": 3, "lr": 1e-3, "warmup": 2, "pca_dim": 3}

@@ -13,11 +13,12 @@ from small_training import SMALL
 import clipbias
 from clipbias.ahead import prefetched
 from clipbias.errors import UserError
+from clipbias.models.blocks import compile_blocks
 from clipbias.models.build import build_clip
 from clipbias.models.clip_encoder import ClipEncoder
 from clipbias.models.preprocessing import clip_preprocessing
 from clipbias.models.tokenizer import ClipTokens
-from clipbias.models.towers import compile_blocks, text_features
+from clipbias.models.towers import text_features
 from clipbias.models.wrapped import WrappedEncoder
 from clipbias.probe.store import space_of
 from clipbias.scenes import render, sample_scene

@@ -14,8 +14,8 @@ from openclip_folder import write_siglip
 
 import clipbias
 from clipbias.errors import NotApplicable
+from clipbias.models.ids import EOT
 from clipbias.models.tokenizer import ClipTokens, clip_token_lists
-from clipbias.models.towers import EOT
 
 REFERENCE = SimpleTokenizer()
 PARTS = st.sampled_from(

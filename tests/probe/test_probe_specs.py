@@ -16,7 +16,7 @@ import clipbias
 from clipbias.data.build import without_images
 from clipbias.data.loading import load_dataset
 from clipbias.errors import UserError
-from clipbias.models.towers import EOT, PAD, SOT
+from clipbias.models.ids import EOT, PAD, SOT
 from clipbias.probe import rigged, selftest
 from clipbias.probe.run import run_probe
 from clipbias.probe.session import Session

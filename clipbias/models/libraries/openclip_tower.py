@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipbias.errors import NotApplicable
+from clipbias.models.blocks import finish_block, qkv
 from clipbias.models.tokenizer import Tokens
 from clipbias.models.tower import Attention, TextTower
-from clipbias.models.towers import finish_block, has_plain_blocks, qkv
+from clipbias.models.towers import has_plain_blocks
 
 if TYPE_CHECKING:
     from open_clip.transformer import TextTransformer

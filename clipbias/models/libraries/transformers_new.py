@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from clipbias.errors import UserError
 from clipbias.models.build import HEAD_WIDTH
 from clipbias.models.clip_encoder import ClipEncoder, reads_clip_tokens
+from clipbias.models.ids import EOT, SOT
 from clipbias.models.layouts import shape_of
 from clipbias.models.tokenizer import clip_vocabulary
-from clipbias.models.towers import EOT, SOT, has_quick_gelu
+from clipbias.models.towers import has_quick_gelu
 
 if TYPE_CHECKING:
     from open_clip.model import CustomTextCLIP
