@@ -92,16 +92,17 @@ class PlainLoop:
         return loss.item()
 
 
+def tower_operations(width: int, layers: int, tokens: Tensor) -> float:
+    """Multiply-adds times two of a forward pass over sequences of these lengths."""
+    return float((layers * (24 * width**2 * tokens + 4 * width * tokens**2)).sum())
+
+
 def operations(shape: object, batch: Batch) -> float:
     """Multiply-adds times two of forward and backward of one batch, pads not counted."""
-
-    def tower(width: int, layers: int, tokens: Tensor) -> float:
-        return float((layers * (24 * width**2 * tokens + 4 * width * tokens**2)).sum())
-
     patches = torch.full((len(batch.pixels),), (shape.image_size // shape.patch_size) ** 2 + 1.0)
-    total = tower(shape.vision_width, shape.vision_layers, patches)
+    total = tower_operations(shape.vision_width, shape.vision_layers, patches)
     for ids in filter(lambda ids: ids is not None, (batch.long_ids, batch.short_ids)):
-        total += tower(shape.text_width, shape.text_layers, eot_positions(ids).double() + 1)
+        total += tower_operations(shape.text_width, shape.text_layers, eot_positions(ids).double() + 1)
     return 3 * total
 
 

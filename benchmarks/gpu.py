@@ -24,9 +24,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from finetune import PlainLoop, make_batch, moved, operations
+from finetune import PlainLoop, make_batch, moved, operations, tower_operations
 from open_clip.model import CustomTextCLIP
-from torch import Tensor, nn
+from torch import nn
 from workload import B16, captions
 
 from clipbias.data.dataset import RetrievalDataset
@@ -95,11 +95,6 @@ def share(work: float, taken: float, precision: str, card: str) -> str:
     """Operations per second over the card's dense peak in that precision."""
     peak = next((peaks for name, peaks in PEAKS.items() if name in card), {}).get(precision)
     return f"{work / taken / peak:.0%}" if peak else "-"
-
-
-def tower_operations(width: int, layers: int, tokens: Tensor) -> float:
-    """Multiply-adds times two of a forward pass over sequences of these lengths."""
-    return float((layers * (24 * width**2 * tokens + 4 * width * tokens**2)).sum())
 
 
 def clip_of(shape: ClipShape, device: torch.device) -> CustomTextCLIP:

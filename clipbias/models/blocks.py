@@ -22,11 +22,14 @@ Attend = Callable[[Tensor, int], Tensor]
 """Attention's result [T, W] of queries, keys and values side by side [T, 3W] and the number of heads."""
 
 
+def enter(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
+    """A block's queries, keys and values side by side [..., 3W] of ``x`` [..., W]."""
+    return F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
+
+
 def qkv(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values [B, H, L, W/H] of one residual block for ``x`` [B, L, W]."""
-    heads = block.attn.num_heads
-    projected = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
-    q, k, v = projected.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    q, k, v = enter(block, x).unflatten(-1, (3, block.attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
     return q, k, v
 
 
@@ -40,11 +43,6 @@ def _mlp(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
         return block.mlp(x)
     hidden = F.silu(F.linear(x, _QUICK * first.weight, _QUICK * first.bias))
     return F.linear(hidden, last.weight / _QUICK, last.bias)
-
-
-def enter(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
-    """A block's queries, keys and values side by side [..., 3W] of ``x`` [..., W]."""
-    return F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
 
 
 def finish(block: ResidualAttentionBlock, x: Tensor, mixed: Tensor) -> Tensor:
@@ -104,7 +102,7 @@ def last_block(
     block: ResidualAttentionBlock, x: Tensor, places: Tensor, attend: Callable[[Tensor, Tensor, int], Tensor]
 ) -> Tensor:
     """A tower's last block at the pooled tokens alone [B, W]; ``places`` [B] in ``x`` [T, W]."""
-    attn, width = block.attn, x.shape[1]
-    queries = F.linear(block.ln_1(x[places]), attn.in_proj_weight[:width], attn.in_proj_bias[:width])
+    attn, width, pooled = block.attn, x.shape[1], x[places]
+    queries = F.linear(block.ln_1(pooled), attn.in_proj_weight[:width], attn.in_proj_bias[:width])
     others = F.linear(block.ln_1(x), attn.in_proj_weight[width:], attn.in_proj_bias[width:])
-    return finish(block, x[places], attend(queries, others, attn.num_heads))
+    return finish(block, pooled, attend(queries, others, attn.num_heads))
