@@ -146,6 +146,7 @@ def own_folder(folder: Path, name: str) -> Iterator[Path]:
     """
     _remove_leftovers(folder)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=_temporary_name(name), dir=folder))
     except OSError as error:
         raise cannot_write(folder, error) from error

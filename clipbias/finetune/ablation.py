@@ -112,8 +112,8 @@ def _base(grid: Grid, seed: int, progress: Callable[[str], Progress]) -> tuple[s
         return grid.base, grid.weights
     folder = grid.out / f"{BASE}-{seed}"
     recipe = grid.base_recipe.override(seed=seed)
-    told = progress(folder.name)
-    model = pretrain_nano(recipe, folder, resume=True, progress=told, device=grid.device)
+    told, scenes = progress(folder.name), grid.data if grid.data.name == WORLD else None
+    model = pretrain_nano(recipe, folder, resume=True, progress=told, device=grid.device, dataset=scenes)
     return str(export_run(model, recipe, folder, grid.command, WORLD)), None
 
 

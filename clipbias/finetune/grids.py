@@ -21,6 +21,7 @@ from clipbias.data.kept import with_kept_images
 from clipbias.data.loading import DATASETS, load_dataset
 from clipbias.data.user import is_user_data
 from clipbias.errors import UserError
+from clipbias.files import own_folder
 from clipbias.finetune.ablation import Grid, run_grid
 from clipbias.finetune.measures import SHORT_SPLIT
 from clipbias.finetune.recipe import Recipe
@@ -40,6 +41,7 @@ class AskedGrid:
     Attributes:
         out, recipes, seeds, base, weights, base_recipe, device: as `Grid` has them.
         data, root: the training data; ``test``, ``test_root``: the data the probes run on.
+        pictures: a folder in which processes share the pictures of built-in data.
     """
 
     out: Path
@@ -53,6 +55,7 @@ class AskedGrid:
     test_root: Path | None = None
     base_recipe: Recipe = PRETRAIN_NANO
     device: str = "auto"
+    pictures: Path | None = None
 
     def grid(self) -> Grid:
         """The grid with its data sets opened."""
@@ -62,19 +65,18 @@ class AskedGrid:
             self.seeds,
             self.base,
             self.weights,
-            _held(self.data, self.root, "train"),
-            _held(self.test, self.test_root, None),
+            self._held(self.data, self.root, "train"),
+            self._held(self.test, self.test_root, None),
             base_recipe=self.base_recipe,
-            short=with_kept_images(load_dataset(self.test, split=SHORT_SPLIT)) if self.test == WORLD else None,
+            short=self._held(self.test, None, SHORT_SPLIT) if self.test == WORLD else None,
             device=self.device,
         )
 
-
-def _held(name: str, root: Path | None, split: str | None) -> RetrievalDataset:
-    """A data set, of one's own all of it; pictures that are made are made once."""
-    split = None if name not in DATASETS and is_user_data(name) else split
-    dataset = load_dataset(name, root=root, split=split)
-    return with_kept_images(dataset) if name in BUILT_IN else dataset
+    def _held(self, name: str, root: Path | None, split: str | None) -> RetrievalDataset:
+        """A data set, of one's own all of it; pictures that are made are made once."""
+        split = None if name not in DATASETS and is_user_data(name) else split
+        dataset = load_dataset(name, root=root, split=split)
+        return with_kept_images(dataset, self.pictures) if name in BUILT_IN else dataset
 
 
 def run_seeds(
@@ -94,6 +96,13 @@ def run_seeds(
     count = min(parallel, len(asked.seeds))
     if count <= 1:
         return run_grid(asked.grid(), progress)
+    with own_folder(asked.out, "pictures") as pictures:
+        tables = _in_processes(replace(asked, pictures=pictures), count, done)
+    return pd.concat([tables[seed] for seed in asked.seeds], ignore_index=True)
+
+
+def _in_processes(asked: AskedGrid, count: int, done: Callable[[int, int], None]) -> dict[int, pd.DataFrame]:
+    """The table of every seed."""
     # Spawned: a process that was forked cannot use CUDA.
     context: Any = multiprocessing.get_context("spawn")
     threads = max(1, torch.get_num_threads() // count)
@@ -121,7 +130,7 @@ def run_seeds(
             process.terminate()
         for _, process in running.values():
             process.join()
-    return pd.concat([tables[seed] for seed in asked.seeds], ignore_index=True)
+    return tables
 
 
 def _answer(answers: Connection, seed: int, process: BaseProcess) -> pd.DataFrame:

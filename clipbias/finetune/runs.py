@@ -95,6 +95,7 @@ def pretrain_nano(
     resume: bool = False,
     progress: Progress | None = None,
     device: str = "cpu",
+    dataset: RetrievalDataset | None = None,
 ) -> TrainModel:
     """Train a nano CLIP from scratch on the web-like captions of scenes-2.
 
@@ -104,11 +105,13 @@ def pretrain_nano(
         resume: continue an interrupted run.
         progress: called after each step.
         device: as `clipbias.load_model` takes it; the first weights are the same on all.
+        dataset: scenes-2's training scenes, where they are at hand already.
     """
     from clipbias.data.loading import load_dataset
     from clipbias.scenes import v2
 
-    dataset = with_kept_images(load_dataset(WORLD, split="train"))
+    if dataset is None:
+        dataset = with_kept_images(load_dataset(WORLD, split="train"))
 
     def short_variant(index: int, epoch: int) -> str:
         return v2.web_caption(v2.sample_scene("train", index), epoch, recipe.lead_dose)
