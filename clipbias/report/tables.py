@@ -43,7 +43,7 @@ def leaderboard(
             line["rank"] = next(iter(ranks.loc[mine, "rank"]), "")
         for measure in MEASURES:
             for suffix, number in zip(("", " low", " high"), found.number(measure) or (None,) * 3, strict=True):
-                line[measure.name + suffix] = None if number is None or pd.isna(number) else round(float(number), 4)
+                line[measure.name + suffix] = None if number is None or pd.isna(number) else round(float(number), 9)
         out.append(line | {"protocol": protocol})
     numbers = [measure.name + suffix for measure in MEASURES for suffix in ("", " low", " high")]
     table = pd.DataFrame(out, columns=["data", "rank", "model", "context", *numbers, "protocol"])

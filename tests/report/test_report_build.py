@@ -19,6 +19,7 @@ from clipbias.errors import UserError
 from clipbias.report.build import build_report
 from clipbias.report.figures import padding_figure
 from clipbias.report.load import all_rows
+from clipbias.report.page.charts import chart_rows
 from clipbias.report.select import headline
 from clipbias.report.style import FORMATS, PAPER, Look, model_styles
 from clipbias.report.tables import leaderboard, shown, to_csv, to_latex, to_markdown
@@ -113,6 +114,20 @@ def test_the_leaderboard_is_sorted_and_shows_what_was_measured(tmp_path):
     assert shown(again).equals(shown(board))
     numbers = [column for column in again if column not in ("data", "rank", "model", "protocol")]
     assert len(numbers) == 31 and all(again[column].dtype.kind in "if" for column in numbers)
+
+
+def test_numbers_are_rounded_once(tmp_path):
+    """To two or four digits, 4.5500002 would be 4.55, of which the nearest float is below it: 4.5."""
+    write_models(tmp_path, "m")
+    rows = all_rows(load_runs([tmp_path]))
+    rows["delta_low"] = rows["delta_low"].where(rows["delta_low"].isna(), -0.045500002)
+    board = leaderboard(rows)
+    assert list(shown(board)["drop first"]) == ["-10.0 (-4.6 to -5.0)"]
+    assert shown(pd.read_csv(io.StringIO(to_csv(board)))).equals(shown(board))
+    changes = headline(rows, "padding", "t2i").dropna(subset=["delta_low"])
+    changed = chart_rows(changes, "delta")
+    assert changed and {line[-1].partition(" to ")[0] for line in changed} == {"-4.6"}
+    assert {f"{line[7]:.1f}" for line in changed} == {"-4.6"}
 
 
 def test_the_same_run_twice_is_one_and_models_of_one_name_are_told_apart(tmp_path):

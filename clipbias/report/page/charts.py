@@ -51,7 +51,7 @@ def chart_rows(table: pd.DataFrame, value: str = "value") -> list[list[object]]:
     for line in table.to_dict("records"):
         middle, ends = _round(line[value]), [_round(line[low]), _round(line[high])]
         panel = line.get("layer", line.get("sentences"))
-        words = "" if None in ends else f"{ends[0]:.1f} to {ends[1]:.1f}"
+        words = "" if None in ends else f"{line[low]:.1f} to {line[high]:.1f}"
         out.append([
             line["data"], line["model"], model_name(str(line["model"])), _round(line.get("x")),
             condition_name(str(line.get("condition", ""))), panel, middle, *ends, int(line["n"]), words,
@@ -84,7 +84,8 @@ def published_rows(table: pd.DataFrame, data: str) -> list[list[object]]:
 
 
 def _round(number: Any) -> float | None:
-    return None if number is None or pd.isna(number) else round(float(number), 2)
+    """Nine decimals: a tooltip rounds again, to one or two."""
+    return None if number is None or pd.isna(number) else round(float(number), 9)
 
 
 def page_charts(drawn: Sequence[Drawn], lines: Sequence[Line], order: Sequence[str]) -> list[Chart]:
