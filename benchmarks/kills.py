@@ -166,7 +166,7 @@ def ended(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-_CHANGING = {"created", "seconds", "seal", "samples_per_second", "command"}
+_CHANGING = {"created", "seconds", "seal", "samples_per_second", "waited_for_input", "command"}
 
 
 def content(folder: Path) -> dict[str, bytes]:

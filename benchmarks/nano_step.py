@@ -1,6 +1,6 @@
 """A training step of the nano models on one CPU thread: packed towers and compact tokens against the plain way.
 
-    python benchmarks/nano_step.py [--steps 3] [--bf16]
+    python benchmarks/nano_step.py [--steps 3] [--samples 64] [--bf16]
     python benchmarks/nano_step.py --batches
 
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,13 +57,14 @@ def batches(steps: int) -> None:
                 print(f"| {how}, in {name} | {statistics.median(taken):.0f} |")
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--bf16", action="store_true", help="time the way before in bf16, too")
     parser.add_argument("--batches", action="store_true", help="time the making of batches")
-    chosen = parser.parse_args()
+    parser.add_argument("--samples", type=int, default=64, help="in a batch")
+    chosen = parser.parse_args(words)
     torch.set_num_threads(1)
     if chosen.batches:
         batches(chosen.steps)
@@ -74,11 +76,13 @@ def main() -> None:
         taken: dict[tuple[str, bool], list[float]] = {way: [] for way in ways}
         runs = {}
         for precision, packed in ways:
-            recipe = nano(base).override(precision=precision)
+            recipe = nano(base).override(
+                precision=precision, batch_size=chosen.samples, pca_dim=min(32, chosen.samples // 2)
+            )
             torch.manual_seed(0)
             model = stretched_model(nano_clip(), recipe)
             if not packed:
-                model._packs = lambda inputs: False  # type: ignore[method-assign]
+                model._packs = lambda: False  # type: ignore[method-assign]
             runs[precision, packed] = (recipe, model)
         maker = BatchMaker(data, recipe, clip_preprocessing(NANO_SHAPE.image_size), lambda caption: [caption])
         for way, (recipe, model) in runs.items():
@@ -94,7 +98,7 @@ def main() -> None:
         for (precision, packed), seconds in taken.items():
             middle = statistics.median(seconds)
             name = f"{'packed' if packed else 'plain'}, {precision}"
-            print(f"| {base.name} | {name} | {middle:.2f} | {128 / middle:.0f} | {slow / middle:.2f} |")
+            print(f"| {base.name} | {name} | {middle:.2f} | {chosen.samples / middle:.0f} | {slow / middle:.2f} |")
 
 
 if __name__ == "__main__":

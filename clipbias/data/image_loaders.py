@@ -119,11 +119,21 @@ def image_keys(load: Callable[[int], object], count: int, workers: int | None = 
         return list(pool.map(one, range(count)))
 
 
-class LazyImages(Sequence["Image.Image"]):
-    """Images ``indices`` of a loader, each decoded when it is asked for."""
+def _nobody(done: int) -> None:
+    """Where nobody asks how far it is."""
 
-    def __init__(self, load: Callable[[int], Image.Image], indices: Sequence[int]) -> None:
-        self.load, self.indices = load, indices
+
+class LazyImages(Sequence["Image.Image"]):
+    """Images ``indices`` of a loader, each decoded when it is asked for.
+
+    Attributes:
+        told: an encoder that `streams <clipbias.models.encoder.Encoder>` them calls it with how many are done.
+    """
+
+    def __init__(
+        self, load: Callable[[int], Image.Image], indices: Sequence[int], told: Callable[[int], None] = _nobody
+    ) -> None:
+        self.load, self.indices, self.told = load, indices, told
 
     def __len__(self) -> int:
         return len(self.indices)

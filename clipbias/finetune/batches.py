@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,8 +63,24 @@ def batch_indices(count: int, batch_size: int, seed: int, step: int) -> tuple[in
     if per_epoch == 0:
         raise ValueError(f"{count} samples do not fill one batch of {batch_size}")
     epoch, place = divmod(step, per_epoch)
-    order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(count)
+    with _SHUFFLING:
+        order = _order(count, seed, epoch)
     return epoch, order[place * batch_size : (place + 1) * batch_size]
+
+
+_SHUFFLING = Lock()
+"""Threads that ask for the same epoch wait for one shuffle of it."""
+
+
+@lru_cache(maxsize=2)
+def _order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order [count] of an epoch; shuffled once, since a million samples take as long as a step.
+
+    Two are kept: batches of the next epoch are made ahead while those of this one are.
+    """
+    order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(count)
+    order.flags.writeable = False
+    return order
 
 
 class BatchMaker:

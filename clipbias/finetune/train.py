@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import torch
@@ -75,9 +75,9 @@ def train(
     folder.continued(state, resume)
     batches = _batches(maker, recipe, share, state.step, steps, pin=model.device.type == "cuda")
     with folder.recording(state.step) as record, StopRequest() as stop, deterministic(recipe.deterministic):
-        for batch in batches:
+        for waited, batch in _waited_for(batches):
             step = state.step
-            values = _measured_step(state, batch, recipe, steps, folder)
+            values = _measured_step(state, batch, recipe, steps, folder, waited)
             due = state.step % recipe.validate_every == 0 or state.step == steps
             if folder.first and validate is not None and due:
                 values |= validate(model)
@@ -109,10 +109,20 @@ def _batches(maker: BatchMaker, recipe: Recipe, share: slice, start: int, steps:
     return prefetched(make, steps - start, ahead=workers + 2, workers=workers)
 
 
+def _waited_for(batches: Iterator[Batch]) -> Iterator[tuple[float, Batch]]:
+    """Each batch, and the seconds that the training waited for it."""
+    while True:
+        began = time.monotonic()
+        batch = next(batches, None)
+        if batch is None:
+            return
+        yield time.monotonic() - began, batch
+
+
 def _measured_step(
-    state: TrainingState, batch: Batch, recipe: Recipe, steps: int, folder: RunFolder
+    state: TrainingState, batch: Batch, recipe: Recipe, steps: int, folder: RunFolder, waited: float
 ) -> dict[str, float]:
-    """A step's values, with its speed and the GPU's memory.
+    """A step's values, with its speed, how long it waited for its batch, and the GPU's memory.
 
     Raises:
         UserError: the loss is NaN or infinite; the last good state and the batch were written.
@@ -125,7 +135,8 @@ def _measured_step(
         # Nothing was changed by the step that failed: what was good until then is kept.
         failed = folder.save_failed(state, batch)
         raise UserError(f"{error}; its batch is in {failed}, the last good state in {folder.state_file}") from error
-    values["samples_per_second"] = round(recipe.batch_size / (time.monotonic() - began), 2)
+    values["samples_per_second"] = round(recipe.batch_size / (waited + time.monotonic() - began), 2)
+    values["waited_for_input"] = round(waited, 3)
     if device.type == "cuda":
         values["gpu_gib"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
     return values

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipbias.ahead import prefetched
+from clipbias.data.image_loaders import LazyImages
 from clipbias.errors import UserError
 from clipbias.models.encoder import DTYPES, Encoder, opened
 from clipbias.models.fp32 import full_fp32
@@ -42,6 +43,7 @@ class TorchEncoder(Encoder):
 
     tokens: Tokens
     trims: bool
+    streams = True
 
     @abstractmethod
     def text_features(self, ids: Tensor) -> Tensor:
@@ -104,6 +106,7 @@ class TorchEncoder(Encoder):
     def encode_images(self, images: Sequence[Image.Image | str | Path], batch_size: int | None = None) -> Tensor:
         """See `Encoder.encode_images`; images are decoded and resized by threads while the model computes."""
         made = []
+        told = images.told if isinstance(images, LazyImages) else None
         size = batch_size or _IMAGES.get(self.device.type, _IMAGES["cpu"])
         ready = prefetched(lambda index: self.pixels(opened(images[index])), len(images), ahead=size)
         for start in range(0, len(images), size):
@@ -112,6 +115,8 @@ class TorchEncoder(Encoder):
                 batch = {name: torch.stack([part[row][name] for row in rows]) for name in part[0]}
                 placed = torch.tensor([start + row for row in rows])
                 made.append((placed, self._on_its_way(self.run(self.image_features, batch))))
+            if told is not None:
+                told(start + len(part))
         return self._placed(made, len(images))
 
     def _on_its_way(self, features: Tensor) -> Tensor:

@@ -36,6 +36,8 @@ class Encoder(ABC):
         context_length: token positions, special tokens included; 0 where the model does not say.
         embed_dim: D.
         vouched: whether the fingerprint is sure to name the weights, so that features may be kept.
+        streams: whether `encode_images` takes any number of images, decodes ahead of what it computes, and says how far
+            it is (`LazyImages.told`); others are given a few hundred at a time.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Encoder(ABC):
     context_length: int
     embed_dim: int
     vouched: bool = True
+    streams: bool = False
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides a feature, as plain JSON values, with one ``fingerprint`` of it all.

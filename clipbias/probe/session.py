@@ -20,7 +20,7 @@ from clipbias.probe.ranking import Ranking, leaders, rank_both
 from clipbias.probe.store import EmbeddingStore, space_of
 from clipbias.progress import CACHED, Progress
 
-_IMAGE_BATCH = 256
+_IMAGE_PART = 256  # images given at a time to an encoder that does not stream them
 _TEXT_CHUNK = 4096  # enough that batches of like length stay full
 _IMAGE_CHUNK = 2048  # images in one shard of the store: what is lost when a run is killed
 
@@ -102,10 +102,16 @@ class Session:
         return store.features(space, known, self._encode_images)
 
     def _encode_images(self, indices: Sequence[int]) -> Tensor:
-        parts = []
-        for start in range(0, len(indices), _IMAGE_BATCH):
-            part = indices[start : start + _IMAGE_BATCH]
-            parts.append(self.encoder.encode_images(LazyImages(self.dataset.load_image, part), self.batch_size))
+        load, parts = self.dataset.load_image, []
+        if self.encoder.streams:
+
+            def told(done: int) -> None:
+                self.progress("images", done, len(indices))
+
+            return self.encoder.encode_images(LazyImages(load, indices, told), self.batch_size)
+        for start in range(0, len(indices), _IMAGE_PART):
+            part = indices[start : start + _IMAGE_PART]
+            parts.append(self.encoder.encode_images(LazyImages(load, part), self.batch_size))
             self.progress("images", start + len(part), len(indices))
         return torch.cat(parts)
 

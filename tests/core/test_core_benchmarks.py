@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -30,6 +31,23 @@ def test_the_gpu_benchmark_fills_every_table(monkeypatch: pytest.MonkeyPatch, ca
         assert hours == pytest.approx(3 * 1_246_901 / speed / 3600, rel=0.02, abs=0.1)
         assert cost == pytest.approx(3 * hours, abs=0.1)
     assert re.search(r"captions, \d+ dimensions", " ".join(tables))
+
+
+def test_the_step_of_the_nano_models_is_timed_in_both_ways(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    threads = torch.get_num_threads()
+    try:
+        importlib.import_module("nano_step").main(["--steps", "1", "--samples", "4"])
+    finally:
+        torch.set_num_threads(threads)
+    lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [line[:2] for line in lines] == [
+        [recipe, f"{way}, fp32"] for recipe in ("longclip", "debias") for way in ("plain", "packed")
+    ]
+    for _, _, seconds, samples, _ in lines:
+        assert float(samples) == pytest.approx(4 / float(seconds), rel=0.1, abs=0.6)
 
 
 def test_the_ways_to_rank_that_the_suite_times_agree(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import plain_clip as plain
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipbias.errors import UserError
-from clipbias.finetune.batches import batch_indices
+from clipbias.finetune.batches import _order, batch_indices
 from clipbias.finetune.captions import debias_sentences, prefix_length, sample_stream, text_before_first_stop
 from clipbias.finetune.losses import info_nce, pca_reconstruct
 from clipbias.finetune.model import TrainModel
@@ -104,6 +105,24 @@ def test_every_epoch_sees_every_sample_at_most_once(batches, seed):
     for epoch in (0, 1):
         indices = np.concatenate([rows for number, rows in seen if number == epoch])
         assert len(indices) == 4 * batches == len(set(indices.tolist())) and indices.max() < count
+
+
+def test_an_epoch_is_shuffled_once_whoever_asks(monkeypatch):
+    shuffled, made = [], np.random.Generator.permutation
+
+    class Noted(np.random.Generator):
+        def permutation(self, count):
+            shuffled.append(count)
+            return made(self, count)
+
+    wanted = [batch_indices(1001, 100, 5, step)[1].tolist() for step in range(30)]
+    _order.cache_clear()
+    monkeypatch.setattr("clipbias.finetune.batches.np.random.Generator", Noted)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda step: batch_indices(1001, 100, 5, step)[1].tolist(), range(30)))
+    assert found == wanted and shuffled == [1001] * 3
+    with pytest.raises(ValueError, match="read-only"):
+        batch_indices(1001, 100, 5, 0)[1][0] = 1
 
 
 def plain_info_nce(image: np.ndarray, text: np.ndarray, scale: float, smoothing: float) -> float:

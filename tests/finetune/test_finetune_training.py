@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from clipbias.data.loading import load_dataset
 from clipbias.errors import UserError
 from clipbias.finetune.batches import batch_indices
 from clipbias.finetune.export import LAYOUTS, export, export_run, model_card, write_layout, write_small
+from clipbias.finetune.folder import all_metrics
 from clipbias.finetune.loop import learning_rate, step_losses
 from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipes import DEBIAS, LONGCLIP
@@ -312,3 +314,19 @@ def test_an_openclip_model_with_gelu_is_trained_and_exported_as_what_it_is(tmp_p
     assert "validation t2i recall@1" in card and dataset.fingerprint in card
     with pytest.raises(UserError, match="has GELU"):
         write_layout(encoder, "longclip", tmp_path / "x.pt")
+
+
+def test_the_speed_of_a_training_counts_the_wait_for_its_input(tmp_path, monkeypatch):
+    recipe = DEBIAS.override(batch_size=8, steps=5, lr=1e-3, warmup=1, pca_dim=3, workers=1)
+    model, maker = start(recipe)
+    own = maker.batch
+
+    def slow(indices, epoch):
+        time.sleep(0.2)
+        return own(indices, epoch)
+
+    monkeypatch.setattr(maker, "batch", slow)
+    train(model, maker, recipe, tmp_path)
+    lines = all_metrics(tmp_path)
+    assert sum(line["waited_for_input"] for line in lines) > 0.1
+    assert sum(8 / line["samples_per_second"] for line in lines) > 0.9 * 5 * 0.2
