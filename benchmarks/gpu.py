@@ -5,9 +5,10 @@
     python benchmarks/gpu.py --tiny           the same code on a shape of two layers and few inputs; runs on a CPU
 
 Encoding (texts and images per second, with the share of the card's dense peak by counted operations), exact ranks of
-the full Flickr30k's size, the paper's suite, and the training steps of Long-CLIP's and DeBias-CLIP's recipes beside the
-plain loop and beside open_clip's own contrastive step on the same batch. Every line is the median of repeated runs
-after a warm-up; a part that does not fit into the memory says so and the others run.
+the full Flickr30k's size, the paper's suite, the training steps of Long-CLIP's and DeBias-CLIP's recipes beside the
+plain loop and beside open_clip's own contrastive step on the same batch, and a training from a pack on disk: with its
+input, that is. Every line is the median of repeated runs after a warm-up; a part that does not fit into the memory says
+so and the others run.
 """
 
 from __future__ import annotations
@@ -29,12 +30,17 @@ from open_clip.model import CustomTextCLIP
 from torch import nn
 from workload import B16, captions
 
+from clipbias.ahead import cores
 from clipbias.data.dataset import RetrievalDataset
-from clipbias.finetune.batches import Batch
+from clipbias.data.pack import with_pack, write_pack
+from clipbias.data.sentences import split_sentences
+from clipbias.finetune.batches import Batch, BatchMaker
+from clipbias.finetune.folder import all_metrics
 from clipbias.finetune.loop import autocast, start_state, train_step
 from clipbias.finetune.model import TrainModel
 from clipbias.finetune.recipe import Recipe
 from clipbias.finetune.recipes import DEBIAS, LONGCLIP
+from clipbias.finetune.train import train
 from clipbias.models.build import ClipShape, build_clip
 from clipbias.models.clip_encoder import ClipEncoder
 from clipbias.models.ids import eot_positions
@@ -51,7 +57,7 @@ PEAKS = {
 }
 """Dense operations per second from the makers' data sheets (SXM cards)."""
 PAIRS, EPOCHS = 1_246_901, 3
-PARTS = ("encoding", "ranks", "suite", "training")
+PARTS = ("encoding", "ranks", "suite", "training", "feeding")
 WAYS = (("fp32", False), ("bf16", False), ("bf16", True))
 """Precisions, and whether the towers are compiled."""
 
@@ -242,6 +248,33 @@ def _timed(
          f"{hours:,.2f}", f"{hours * price:,.2f}")  # fmt: skip
 
 
+def feeding(shape: ClipShape, size: int, steps: int, device: torch.device) -> None:
+    """A training whose pixels come from a pack and whose captions are tokenised on the way, as a user's are."""
+    from PIL import Image
+
+    rule = clip_preprocessing(shape.image_size)
+    side, count = shape.image_size, 8 * size
+    noise = np.random.default_rng(0).integers(0, 256, (32, side, side, 3), dtype=np.uint8)
+    names = [str(i) for i in range(count)]
+    made = RetrievalDataset(
+        "generated", "all", "generated", names, lambda i: Image.fromarray(np.roll(noise[i % 32], i)), captions(count),
+        np.arange(count),
+    )  # fmt: skip
+    recipe = DEBIAS.override(precision="bf16", batch_size=size, steps=steps, compile=device.type == "cuda")
+    with (
+        part(f"A training from a pack, {cores()} threads", ("batch", "samples/s", "of it waiting for input")),
+        tempfile.TemporaryDirectory() as name,
+    ):
+        write_pack(made, Path(name) / "pack", rule.geometry(), rule.resized, side, side)
+        tokens = ClipTokens(shape.context_length)
+        maker = BatchMaker(with_pack(made, Path(name) / "pack"), recipe, rule, split_sentences, tokens=tokens)
+        train(TrainModel(clip_of(shape, device), 20, tokens), maker, recipe, Path(name) / "run")
+        lines = all_metrics(Path(name) / "run")[steps // 2 :]
+        whole = sum(size / each["samples_per_second"] for each in lines)
+        waited = sum(each["waited_for_input"] for each in lines)
+        line(size, f"{len(lines) * size / whole:,.0f}", f"{waited / whole:.0%}")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -268,6 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "ranks": lambda: ranks(*matrix, device, repeats),
         "suite": lambda: suite(full, pictures, device),
         "training": lambda: training(sizes, steps, device, card, price),
+        "feeding": lambda: feeding(full, sizes[next(iter(sizes))][1], 6 * steps, device),
     }
     for name in given.parts or PARTS:
         run[name]()

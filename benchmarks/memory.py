@@ -3,30 +3,35 @@
     python benchmarks/memory.py [--samples 4]
 
 A step of the debias recipe's towers runs forward under bf16 autocast as it does on a GPU (texts in groups of like
-length), with captions of DOCCI's length; every tensor that autograd saves is counted once, parameters
-apart. Bytes per sample times the batch, and 16 bytes per parameter for weights, gradients and AdamW's two moments in
-fp32, are what a card must hold, beside the losses and the allocator's slack.
+length), with captions of DOCCI's length; every tensor that autograd saves is counted once, parameters apart. With
+checkpointing, one block is there once more while the backward pass recomputes it; the largest is an image tower's.
+Bytes per sample times the batch, and 16 bytes per parameter for weights, gradients and AdamW's two moments in fp32, are
+what a card must hold, beside the losses and the allocator's slack.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from finetune import make_batch
 from gpu import L14
+from torch import nn
 from workload import B16
 
 from clipbias.finetune.model import TrainModel
+from clipbias.models.blocks import attention, enter, finish
 from clipbias.models.build import ClipShape, build_clip
 from clipbias.models.tokenizer import ClipTokens
 
 BATCHES = (64, 128, 256, 512)
 
 
-def saved_bytes(model: TrainModel, samples: int, image_size: int) -> int:
-    """Bytes that autograd holds after the towers' forward pass of a batch."""
+def held_by(model: nn.Module, forward: Callable[[], object]) -> int:
+    """Bytes that autograd holds after a forward pass under bf16 autocast, the model's own parameters apart."""
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     held: dict[int, int] = {}
     kept: list[torch.Tensor] = []
@@ -38,11 +43,30 @@ def saved_bytes(model: TrainModel, samples: int, image_size: int) -> int:
             kept.append(tensor)  # so that no address is used twice
         return tensor
 
-    batch = make_batch(samples, image_size, 0)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t), torch.autocast("cpu", torch.bfloat16):
-        outputs = model(batch.pixels, batch.short_ids, batch.n_pre, batch.long_ids)
+        outputs = forward()
     del outputs
     return sum(held.values())
+
+
+def saved_bytes(model: TrainModel, samples: int, image_size: int) -> int:
+    """Bytes that autograd holds after the towers' forward pass of a batch."""
+    batch = make_batch(samples, image_size, 0)
+    return held_by(model, lambda: model(batch.pixels, batch.short_ids, batch.n_pre, batch.long_ids))
+
+
+def block_bytes(shape: ClipShape) -> float:
+    """Bytes per sample that autograd holds of one block of the image tower."""
+    torch.manual_seed(0)
+    tower = build_clip(shape).visual
+    block, patches = tower.transformer.resblocks[0], (shape.image_size // shape.patch_size) ** 2 + 1
+
+    def forward(samples: int) -> torch.Tensor:
+        x = torch.randn(samples * patches, shape.vision_width, requires_grad=True)
+        return finish(block, x, attention(enter(block, x), samples, block.attn.num_heads, False))
+
+    three, two = (held_by(tower, partial(forward, samples)) for samples in (3, 2))
+    return three - two
 
 
 def needs(shape: ClipShape, samples: int) -> tuple[float, float, int]:
@@ -68,7 +92,8 @@ def main() -> None:
     print(f"|{'---|' * (len(BATCHES) + 3)}")
     for name, shape in (("B/16", B16), ("L/14", replace(L14))):
         each, lean, fixed = needs(shape, samples)
-        for label, size in (("kept", each), ("checkpointing", lean)):
+        again = ("a block recomputed", block_bytes(shape))
+        for label, size in (("kept", each), ("checkpointing", lean), again):
             cells = " | ".join(f"{size * batch / 2**30:.1f}" for batch in BATCHES)
             print(f"| {name} | {label} | {cells} | {fixed / 2**30:.1f} |", flush=True)
 

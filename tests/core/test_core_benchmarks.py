@@ -20,8 +20,10 @@ def test_the_gpu_benchmark_fills_every_table(monkeypatch: pytest.MonkeyPatch, ca
     printed = capsys.readouterr().out
     tables = {part.partition("\n")[0]: part.partition("\n")[2] for part in printed.split("### ")[1:]}
     rows = {title: [line for line in text.splitlines() if line.startswith("| ")][1:] for title, text in tables.items()}
-    assert [len(lines) for lines in rows.values()] == [2, 1, 2, 4]
+    assert [len(lines) for lines in rows.values()] == [2, 1, 2, 4, 1]
     assert "does not fit" not in printed and printed.rstrip().endswith("s in all")
+    fed = [cell.strip() for cell in list(rows.values())[4][0].strip("| ").split("|")]
+    assert fed[0] == "8" and float(fed[1].replace(",", "")) > 0 and 0 <= int(fed[2].rstrip("%")) <= 100
     steps = [[cell.strip() for cell in line.strip("| ").split("|")] for line in list(rows.values())[3]]
     assert [cells[2] for cells in steps] == ["Long-CLIP", "DeBias-CLIP", "plain loop", "open_clip, long captions only"]
     for cells in steps:
