@@ -14,9 +14,9 @@ MOST = 16
 
 
 def cores() -> int:
-    """The cores that this process may use, at most `MOST`."""
+    """The cores that this process may use, at most `MOST`; under ``torchrun`` a machine's processes share them."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST, allowed)
+    return min(MOST, max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def prefetched(make: Callable[[int], T], count: int, ahead: int, workers: int | None = None) -> Generator[T]:

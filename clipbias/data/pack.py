@@ -128,7 +128,7 @@ def write_pack(
         rule: the record of the resizing; a pack is read only by models with the same one.
         pixels: PIL image -> uint8 [height, width, 3].
         height, width: in pixels.
-        workers: threads; decoding releases Python's lock. Default: one per core.
+        workers: threads; decoding releases Python's lock. Default: one per core, at most 16.
         progress: called with ("images packed", done, total).
 
     Raises:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from clipbias.errors import UserError
 from clipbias.models.encoder import PATHS, Encoder, opened
+from clipbias.models.fp32 import full_fp32
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -100,7 +101,7 @@ class WrappedEncoder(Encoder):
         parts = [torch.empty(0, self.embed_dim)] if not len(items) else []
         for start in range(0, len(items), size):
             chunk = items[start : start + size]
-            with torch.inference_mode():
+            with torch.inference_mode(), full_fp32():
                 features = torch.as_tensor(encode(join(chunk))).detach().float().cpu()
             if features.ndim != 2 or len(features) != len(chunk):
                 raise UserError(

@@ -11,7 +11,7 @@ import torch
 from small_training import SMALL
 
 import clipbias
-from clipbias.ahead import prefetched
+from clipbias.ahead import MOST, cores, prefetched
 from clipbias.errors import UserError
 from clipbias.models.blocks import compile_blocks
 from clipbias.models.build import build_clip
@@ -41,6 +41,17 @@ def test_items_come_in_order_and_never_more_than_ahead_wait():
             read[0] += 1
     assert found == list(range(40)) and most[0] <= 6 + 2
     assert list(prefetched(make, 0, ahead=3)) == []
+
+
+@pytest.mark.parametrize(
+    ("allowed", "processes", "wanted"), [(64, 1, MOST), (64, 8, 8), (6, 4, 1), (2, 8, 1), (3, 0, 3)]
+)
+def test_the_processes_of_a_machine_share_its_cores(allowed, processes, wanted, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(allowed)), raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if processes:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert cores() == wanted
 
 
 def test_an_error_comes_at_its_place_and_stops_the_rest():

@@ -22,7 +22,7 @@ def register(group: typer.Typer) -> None:
         root: Annotated[Path | None, typer.Option(help="The data set's folder.")] = None,
         split: Annotated[str | None, typer.Option(help="Which part of it.")] = None,
         option: Annotated[list[str] | None, typer.Option(help="An option of the reader, name=value.")] = None,
-        workers: Annotated[int, typer.Option(min=0, help="Decoding threads; 0: one per core.")] = 0,
+        workers: Annotated[int, typer.Option(min=0, help="Decoding threads; 0: one per core, at most 16.")] = 0,
     ) -> None:
         """Write a data set's resized pixels once, for --option pack=DIR.
 

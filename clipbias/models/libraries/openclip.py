@@ -181,14 +181,15 @@ def load_openclip(
     except ImportError as error:
         raise UserError(f"{name} needs a package that is not here ({error}); pip install 'clipbias[siglip]'") from error
     module.load_state_dict(state)
+    fingerprint = state_fingerprint(module.float().state_dict(), {})  # before it moves: a GPU shows no bytes
     preprocess = _preprocessing(plan.preprocess, module.visual.image_size)
     return ClipEncoder(
         name=name,
         family="openclip",
-        module=module.float().to(device),
+        module=module.to(device),
         transform=preprocess,
         tokens=tokens,
-        fingerprint=state_fingerprint(module.state_dict(), {}),
+        fingerprint=fingerprint,
         options={"activation": ACTIVATIONS[quick_gelu]} | ({"revision": revision} if revision else {}),
         device=device,
         precision=precision,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from clipbias.errors import NotApplicable
 from clipbias.models.blocks import finish_block, qkv
+from clipbias.models.fp32 import full_fp32
 from clipbias.models.tokenizer import Tokens
 from clipbias.models.tower import Attention, TextTower
 from clipbias.models.towers import has_plain_blocks
@@ -94,6 +95,7 @@ def _layers(tower: TextTransformer, ids: Tensor) -> Iterator[tuple[Tensor, Tenso
 
 
 @torch.inference_mode()
+@full_fp32()
 def pooled_attention(tower: TextTransformer, ids: Tensor) -> Tensor:
     """Weights [B, layers, H, L] of the pooled query on every position; each row sums to one.
 
@@ -114,6 +116,7 @@ def pooled_attention(tower: TextTransformer, ids: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
+@full_fp32()
 def rollout(tower: TextTransformer, ids: Tensor) -> Tensor:
     """Attention rollout [B, L] from the pooled position, from the last layer down; each row sums to one.
 
@@ -145,6 +148,7 @@ def _features(tower: TextTransformer, ids: Tensor) -> Tensor:
     return found[0] if isinstance(found, tuple) else found
 
 
+@full_fp32()
 def gradients_at(embedding: nn.Module, features: Callable[[], Tensor], image: Tensor) -> Tensor:
     """Gradient of the cosine of ``features()`` [B, D] and ``image`` at what ``embedding`` gives, times that: [B, L]."""
     kept: list[Tensor] = []

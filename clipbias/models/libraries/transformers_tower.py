@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from clipbias.errors import NotApplicable
+from clipbias.models.fp32 import full_fp32
 from clipbias.models.libraries.openclip_tower import gradients_at
 from clipbias.models.tokenizer import Tokens
 from clipbias.models.tower import Attention, TextTower
@@ -73,6 +74,7 @@ class TransformersTower(TextTower):
         """See `TextTower.features`."""
         return self._encoder.encode_token_ids(ids)
 
+    @full_fp32()
     def attention(self, ids: Tensor) -> Attention:
         """See `TextTower.attention`; the library makes whole matrices, so a text costs O(layers x heads x length^2)."""
         if self._encoder.trims:
