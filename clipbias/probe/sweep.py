@@ -15,6 +15,7 @@ from clipbias.probe.distributed import process_group, serve, shared
 from clipbias.probe.run import run_or_reuse
 from clipbias.probe.session import Session
 from clipbias.probe.spec import Probe
+from clipbias.probe.steps import step
 from clipbias.probe.store import EmbeddingStore
 from clipbias.progress import Progress
 from clipbias.results.settings import OF_DATA, Settings
@@ -90,17 +91,18 @@ def run_sweep(
         for place, (asked, loaded) in enumerate(sweep.models):
             begin(place * len(datasets), asked.model)
             try:
-                encoder = loaded or open_encoder(asked, sweep.trust_remote_code)
+                with step():  # of several processes all go on to the next where one cannot load it
+                    encoder = loaded or open_encoder(asked, sweep.trust_remote_code)
             except (UserError, MemoryError) as error:
                 if not sweep.go_on:
                     raise
                 yield Outcome(asked.model, "", "", problem=str(error) or "not enough memory", failed=True)
                 continue
-            for step, (on, dataset) in enumerate(datasets):
+            for nth, (on, dataset) in enumerate(datasets):
                 if number:
                     serve(encoder, dataset)
                     continue
-                begin(place * len(datasets) + step, f"{encoder.name} on {dataset.name}")
+                begin(place * len(datasets) + nth, f"{encoder.name} on {dataset.name}")
                 with shared(encoder) as working:
                     yield from _part(sweep, working, dataset, replace(asked, **on.part(OF_DATA)), progress)
 

@@ -203,3 +203,204 @@ def test_ranks_shared_by_two_processes_are_those_of_one_to_the_bit(tmp_path):
                     way,
                     name,
                 )
+
+
+UNEVEN = """
+import sys, time
+sys.path.insert(0, sys.argv[2])
+import dataclasses, datetime
+from pathlib import Path
+import numpy as np
+import torch
+import torch.distributed.distributed_c10d as c10d
+from test_probe_distributed import features
+from clipbias.models.wrapped import WrappedEncoder
+from clipbias.probe import distributed
+from clipbias.probe.ranking import rank_both
+
+out, what, failing = Path(sys.argv[1]), sys.argv[3], int(sys.argv[4])
+own, calls = distributed.count, []
+
+
+def count(work, share):
+    def lines(first):
+        calls.append(first)
+        if len(calls) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return share.lines(first)
+
+    return own(work, dataclasses.replace(share, lines=lines))
+
+
+class Mine:
+    context_length = 77
+
+    def encode_texts(self, texts):
+        if what == "encoding" and "bad" in texts:
+            raise ValueError("a bad text")
+        return torch.ones(len(texts), 2)
+
+    encode_images = encode_texts
+
+
+def run(number):
+    encoder = WrappedEncoder(Mine(), "mine", torch.device("cpu"), "fp32")
+    if number == failing and what != "encoding":
+        distributed.count = count
+    if number:
+        return distributed.serve(encoder, None)
+    with distributed.shared(encoder) as working:
+        if what == "pause":
+            time.sleep(1.5)
+        if what == "encoding":
+            texts = ["good"] * 4
+            texts[-failing] = "bad"
+            working.encode_texts(texts)
+        for attempt in range(2):
+            try:
+                found = rank_both(*features(1), block=32, count=distributed.counter(working))
+            except Exception as error:
+                if what != "goes on":
+                    raise
+                (out / "told.txt").write_text(f"{type(error).__name__}: {error}")
+        np.savez(out / "found.npz", **{f"{way} {k}": v for way, r in found.items() for k, v in r.__dict__.items()})
+
+
+c10d.default_pg_timeout = datetime.timedelta(seconds=0.5)
+rank = "?"
+try:
+    with distributed.process_group() as rank:
+        run(rank)
+except Exception as error:
+    (out / f"{rank}.txt").write_text(f"{type(error).__name__}: {error}")
+if what == "lingers" and rank == 0:
+    # It has left the group, and is still there: the others do not wait for its end.
+    until = time.monotonic() + 60
+    while not (out / "1.txt").exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+"""
+
+
+def uneven(folder: Path, what: str, failing: int = -1) -> dict[str, str]:
+    """Two processes rank together; the errors that they ended with, and process 0's ranks checked where there are."""
+    (folder / "uneven.py").write_text(UNEVEN)
+    code, _, errors = launch(folder, 2, script, folder / "uneven.py", folder, Path(__file__).parent, what, failing)
+    assert code == 0, errors[-3000:]
+    if (folder / "found.npz").exists():
+        found = np.load(folder / "found.npz")
+        for way, mine in rank_both(*features(1), block=32).items():
+            for name, values in mine.__dict__.items():
+                assert found[f"{way} {name}"].tobytes() == values.tobytes()
+    return {path.stem: path.read_text() for path in folder.glob("*.txt")} | dict.fromkeys(
+        ["ranks"] * (folder / "found.npz").exists(), "equal"
+    )
+
+
+ENDED = "UserError: process 1: another process has ended; what it printed says why"
+
+
+def test_processes_wait_for_process_0_for_longer_than_pytorch_would(tmp_path):
+    assert uneven(tmp_path, "pause") == {"ranks": "equal"}
+
+
+def test_where_process_0_fails_in_the_middle_of_counting_each_ends_with_one_error_at_once(tmp_path):
+    assert uneven(tmp_path, "lingers", 0) == {"0": "OutOfMemoryError: CUDA out of memory", "1": ENDED}
+
+
+def test_where_another_fails_in_the_middle_of_counting_process_0_says_which_and_why(tmp_path):
+    told = "Elsewhere: process 1: OutOfMemoryError: CUDA out of memory"
+    assert uneven(tmp_path, "lingers", 1) == {"0": told, "1": ENDED}
+
+
+def test_where_another_fails_in_encoding_process_0_says_which_and_why(tmp_path):
+    assert uneven(tmp_path, "encoding", 1) == {"0": "Elsewhere: process 1: ValueError: a bad text", "1": ENDED}
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_after_a_failure_process_0_can_go_on(tmp_path, failing):
+    found = uneven(tmp_path, "goes on", failing)
+    assert found.keys() == {"told", "ranks"} and found["told"].endswith("CUDA out of memory")
+
+
+MEMORY = """
+import re, sys
+from pathlib import Path
+import numpy as np
+import torch
+from clipbias.models.wrapped import WrappedEncoder
+from clipbias.probe.blocks import Layout
+from clipbias.probe.counting import Work
+from clipbias.probe.distributed import count_together, process_group, serve, shared
+
+
+class Mine:
+    def encode_texts(self, texts): return torch.ones(len(texts), 2)
+    encode_images = encode_texts
+
+
+def mib(what):
+    return int(re.search(what + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+def once(count):
+    every = np.arange(count)
+    return Layout(every, every, every)
+
+
+with process_group() as number:
+    encoder = WrappedEncoder(Mine(), "mine", torch.device("cpu"), "fp32")
+    if number:
+        before = mib("VmRSS")
+        serve(encoder, None)
+        print("worker", mib("VmHWM") - before)
+    else:
+        with shared(encoder) as working:
+            images = torch.randn(60_000, 1024)
+            work = Work(once(256), once(60_000), np.arange(256), 256, 1024, 256)
+            before = mib("VmRSS")
+            count_together(work, images[:256].clone(), images, torch.device("cpu"))
+            print("first", mib("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read where Linux shows it")
+def test_images_are_sent_from_where_they_lie_to_where_they_are_counted(tmp_path):
+    (tmp_path / "memory.py").write_text(MEMORY)
+    code, out, errors = launch(tmp_path, 2, script, tmp_path / "memory.py")
+    assert code == 0, errors[-3000:]
+    grown = {line.split()[0]: float(line.split()[1]) for line in out.splitlines()}
+    share = 60_000 // 2 * 1024 * 4 / 2**20
+    assert grown["first"] < 0.5 * share and share * 0.9 < grown["worker"] < 1.5 * share, (share, grown)
+
+
+ONE_CANNOT = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from processes import command_line
+import clipbias.probe.sweep as sweep
+from clipbias.errors import UserError
+
+own = sweep.open_encoder
+
+
+def opened(asked, trust):
+    if asked.model == "nano-clip" and os.environ["RANK"] == "1":
+        raise UserError("no room for it here")
+    return own(asked, trust)
+
+
+sweep.open_encoder = opened
+command_line(*sys.argv[2:])
+"""
+
+
+def test_a_model_that_one_process_cannot_load_is_left_out_by_all(data, tmp_path):
+    (tmp_path / "one.py").write_text(ONE_CANNOT)
+    (tmp_path / "models.txt").write_text("nano-clip\nnano-debias\n")
+    command = ("probe", "drop-first", "--models", tmp_path / "models.txt", "--data", data, "--out", tmp_path / "out")
+    code, _, errors = launch(
+        tmp_path, 2, script, tmp_path / "one.py", Path(__file__).parents[1], *command, "--device", "cpu"
+    )
+    assert "process 1: no room for it here" in errors and "Traceback" not in errors
+    assert code != 0 and [one.run.model for one in load_runs([tmp_path / "out"])] == ["nano-debias"]
