@@ -50,13 +50,11 @@ def main() -> None:
     generator = np.random.default_rng(0)
     names = [f"condition-{number}" for number in range(given.conditions)]
     parts = [part for name in names for part in queries(generator, given.images, name, names)]
-    table = pd.concat(parts, ignore_index=True)
-    parts.clear()
     conditions = tuple(Condition(name, ()) for name in names)
     probe = Probe("p", "", "", "", names[0], conditions, "")
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     began, cpu = time.perf_counter(), time.process_time()
-    rows = len(rows_from_queries(probe, table, dict.fromkeys(names, (0.0, 0.0)), 0))
+    rows = len(rows_from_queries(probe, parts, dict.fromkeys(names, (0.0, 0.0)), 0))
     wall, used = time.perf_counter() - began, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(

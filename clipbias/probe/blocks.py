@@ -48,28 +48,41 @@ def _distinct(features: Tensor) -> np.ndarray:
         # Adding 0.0 turns -0.0 into 0.0; integer sums wrap around, and are the same in any order.
         bits = (features[start : start + 8192] + 0.0).numpy().view(np.int32)
         code[start : start + 8192] = (bits * factors).sum(axis=1)
-    _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
-    same = first[inverse]
+    same = _first_equal(code)
     moved = np.flatnonzero(same != np.arange(len(same)))
     if len(moved) and not torch.equal(features[moved] + 0.0, features[same[moved]] + 0.0):
         raise AssertionError("two features share a 64-bit code without being equal")
     return same
 
 
+def _first_equal(code: np.ndarray) -> np.ndarray:
+    """The first place with the same value, for each place of ``code`` [N]; int32."""
+    order = np.argsort(code, kind="stable")
+    code = code[order]
+    new = np.ones(len(code), dtype=bool)
+    np.not_equal(code[1:], code[:-1], out=new[1:])
+    order = order.astype(np.int32)
+    same = np.empty_like(order)
+    same[order] = order[new][np.cumsum(new, dtype=np.int32) - 1]
+    return same
+
+
 def laid_out(features: Tensor, source: np.ndarray, key: np.ndarray) -> tuple[Tensor, Layout]:
     """Distinct rows of ``features[source]`` [U, D], ordered by the least ``key`` of their items, and who has which."""
-    same = _distinct(features)[source]
-    order = np.lexsort((np.arange(len(key)), key))
-    _, first, inverse = np.unique(same[order], return_index=True, return_inverse=True)
-    rank_of_row = np.empty(len(first), dtype=np.int64)
-    by_use = np.argsort(first)
-    rank_of_row[by_use] = np.arange(len(first))
-    row = rank_of_row[inverse]
+    order = np.argsort(key, kind="stable")
+    same = _distinct(features)[source[order]]
+    # Of places that are given several times the last is kept: going backwards, the first use of each row.
+    use = np.empty(len(features), dtype=np.int32)
+    use[same[::-1]] = np.arange(len(same) - 1, -1, -1, dtype=np.int32)
+    first = np.zeros(len(same), dtype=bool)
+    first[use[same]] = True
+    row = (np.cumsum(first) - 1)[use[same]]
+    chosen = same[first].astype(np.int64)
+    del use, same
     sort = np.argsort(row, kind="stable")
     items = order[sort]
-    place = np.empty(len(items), dtype=np.int64)
+    place = np.empty_like(items)
     place[items] = np.arange(len(items))
-    chosen = same[order][first[by_use]]
     identity = len(chosen) == len(features) and bool((chosen == np.arange(len(chosen))).all())
     return features if identity else features[torch.from_numpy(chosen)], Layout(items, row[sort], place)
 

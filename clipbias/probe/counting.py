@@ -14,7 +14,7 @@ from clipbias.probe.blocks import Layout
 
 DIRECTIONS = ("t2i", "i2t")
 Counts = dict[str, tuple[np.ndarray, ...]]
-"""By direction: better, equal, right, cosine, margin, in the order of the layout's items."""
+"""By direction: better, equal, right (int32), cosine, margin (float32), in the order of the layout's items."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class _Tallies:
         self.best = {d: torch.full((n,), -torch.inf, device=device) for d, n in count.items()}
         self.rival = {d: torch.full((n,), -torch.inf, device=device) for d, n in count.items()}
         self.ahead, self.level, self.right = (
-            {d: torch.zeros(n, dtype=torch.int64, device=device) for d, n in count.items()} for _ in range(3)
+            {d: torch.zeros(n, dtype=torch.int32, device=device) for d, n in count.items()} for _ in range(3)
         )
 
     def add_positives(self, lines: slice, columns: slice, found: Tensor, hit: Tensor, column: Tensor) -> None:
@@ -74,7 +74,7 @@ class _Tallies:
         """Count a block [B, C], which is changed."""
         found = values[hit, column]
         self.right["t2i"][lines][hit] += found == self.best["t2i"][lines][hit]
-        self.right["i2t"][columns].index_add_(0, column, (found == self.best["i2t"][columns][column]).long())
+        self.right["i2t"][columns].index_add_(0, column, (found == self.best["i2t"][columns][column]).int())
         values[hit, column] = -torch.inf
         for direction, part, axis in (("t2i", lines, 1), ("i2t", columns, 0)):
             rival, best = self.rival[direction][part], self.best[direction][part]
@@ -134,13 +134,18 @@ def _blocks(work: Work, share: Share, only_positives: bool) -> Iterator[tuple[sl
             start = i_first - share.range.start
             # The product is always that of the same two whole blocks: the same bits in both passes.
             product = texts @ share.rows[start : start + work.block].T
-            rows, columns = (torch.from_numpy(part).to(device) for part in (hit, own[hit] - i_part.start))
+            rows, columns = (placed(part, device) for part in (hit, own[hit] - i_part.start))
             yield t_part, i_part, _expand(product, t_local, i_local), rows, columns
+
+
+def placed(numbers: np.ndarray, device: torch.device) -> Tensor:
+    """On the device; the host does not wait for what the device is doing."""
+    return torch.from_numpy(numbers).to(device, non_blocking=True)
 
 
 def _expand(product: Tensor, lines: np.ndarray, columns: np.ndarray) -> Tensor:
     """A block of distinct rows as one of items; nothing is copied where each row has one item."""
     for axis, local in ((0, lines), (1, columns)):
         if len(local) != product.shape[axis] or (local != np.arange(len(local))).any():
-            product = product.index_select(axis, torch.from_numpy(local).to(product.device))
+            product = product.index_select(axis, placed(local, product.device))
     return product

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from clipbias.errors import UserError
+from clipbias.models.fp32 import full_fp32
 from clipbias.probe.blocks import laid_out
 from clipbias.probe.counting import DIRECTIONS, Counts, Share, Work, count
 from clipbias.stats.ties import credit, expected_rank, expected_reciprocal_rank
@@ -23,6 +26,11 @@ CREDITS = frozenset({*(f"recall@{k}" for k in RECALL_AT), "mrr"})
 """Metrics whose value for a query is a credit in 0..1."""
 BLOCK = 2048
 """Rows and columns of one block of similarities: 16 MiB in float32."""
+_PART = 8192
+"""Rows of features that are looked at together."""
+KEPT = 256 * 2**20
+"""Bytes of rankings that a session keeps: 6 at 10^6 images, which is as far back as a probe of the paper's suite asks;
+all of them on the known data sets."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,7 @@ class Ranking:
     """Per query [Q].
 
     Attributes:
-        better: candidates, no positives, whose similarity is above the best positive's (int64).
+        better: candidates, no positives, whose similarity is above the best positive's (int32).
         equal: candidates, no positives, that equal it.
         right: positives that equal it, itself included.
         cosine: with the best positive (float32).
@@ -47,6 +55,28 @@ class Ranking:
     def counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """``better``, ``equal`` and ``right``: what the functions of `clipbias.stats.ties` take."""
         return self.better, self.equal, self.right
+
+
+class LastRankings:
+    """The rankings asked for last, as many as fit: what the probes of a suite share is ranked once."""
+
+    def __init__(self, most: int = KEPT) -> None:
+        """``most``: bytes; the last one is kept in any case."""
+        self._most = most
+        self._kept: dict[bytes, dict[str, Ranking]] = {}
+
+    def get(self, numbers: np.ndarray, make: Callable[[], dict[str, Ranking]]) -> dict[str, Ranking]:
+        """The ranking of the texts of these ``numbers`` [M]; ``make`` makes it where it is not kept."""
+        key = blake2b(numbers.tobytes(), digest_size=32).digest()
+        self._kept[key] = found = self._kept.pop(key, None) or make()
+        while len(self._kept) > 1 and sum(map(_held, self._kept.values())) > self._most:
+            del self._kept[next(iter(self._kept))]
+        return found
+
+
+def _held(rankings: dict[str, Ranking]) -> int:
+    """Bytes."""
+    return sum(part.nbytes for ranking in rankings.values() for part in vars(ranking).values())
 
 
 Count = Callable[[Work, Tensor, Tensor, torch.device], Counts]
@@ -90,10 +120,11 @@ def rank_both(
         UserError: NaN or infinite features, or an image without a caption.
     """
     for what, features in (("text", texts), ("image", images)):
-        if not bool(torch.isfinite(features).all()):
+        # In parts: the test makes a copy of what it looks at.
+        if not all(bool(torch.isfinite(part).all()) for part in features.split(_PART)):
             raise UserError(f"the model's {what} features hold NaN or infinite values; they cannot be ranked")
     owner = np.asarray(caption_image)
-    lonely = np.setdiff1d(np.arange(len(images)), owner)
+    lonely = np.flatnonzero(np.bincount(owner, minlength=len(images)) == 0)
     if len(lonely):
         raise UserError(f"image {lonely[0]} has no caption; it cannot be a query")
     i_rows, columns = laid_out(images, np.arange(len(images)), np.arange(len(images)))
@@ -106,6 +137,7 @@ def rank_both(
     return {way: Ranking(*(part[back[way]] for part in found[way])) for way in DIRECTIONS}
 
 
+@full_fp32()
 def leaders(
     texts: Tensor,
     images: Tensor,
@@ -131,18 +163,27 @@ def leaders(
     return out
 
 
-def per_query_metrics(ranking: Ranking) -> dict[str, np.ndarray]:
-    """The metrics that are means over queries, as one value per query [Q] (float64).
+def _recall(ranking: Ranking, k: int) -> np.ndarray:
+    return credit(*ranking.counts, k)
 
-    ``recall@k`` is CLIP's: 1 where a right candidate is among the first k, else 0; where equals decide, the probability
-    of it. ``mean_rank`` and ``mrr`` are expectations in the same way.
-    """
-    out = {f"recall@{k}": credit(*ranking.counts, k) for k in RECALL_AT}
-    out["mrr"] = expected_reciprocal_rank(*ranking.counts)
-    out["mean_rank"] = expected_rank(*ranking.counts)
-    out["mean_positive_cosine"] = ranking.cosine.astype(np.float64)
-    out["mean_margin"] = ranking.margin.astype(np.float64)
-    return out
+
+METRICS: dict[str, Callable[[Ranking], np.ndarray]] = {
+    **{f"recall@{k}": partial(_recall, k=k) for k in RECALL_AT},
+    "mrr": lambda ranking: expected_reciprocal_rank(*ranking.counts),
+    "mean_rank": lambda ranking: expected_rank(*ranking.counts),
+    "mean_positive_cosine": lambda ranking: ranking.cosine.astype(np.float64),
+    "mean_margin": lambda ranking: ranking.margin.astype(np.float64),
+}
+"""The metrics that are means over queries: their value for each query [Q] (float64).
+
+``recall@k`` is CLIP's: 1 where a right candidate is among the first k, else 0; where equals decide, the probability of
+it. ``mean_rank`` and ``mrr`` are expectations in the same way.
+"""
+
+
+def per_query_metrics(ranking: Ranking) -> dict[str, np.ndarray]:
+    """All of `METRICS` for each query [Q]."""
+    return {name: of(ranking) for name, of in METRICS.items()}
 
 
 def decided_by_ties(metric: str, values: np.ndarray, equal: np.ndarray) -> np.ndarray:

@@ -2,47 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from clipbias.probe.counting import DIRECTIONS
-from clipbias.probe.ranking import CREDITS, Ranking, decided_by_ties, per_query_metrics
+from clipbias.probe.ranking import CREDITS, METRICS, Ranking, decided_by_ties
 from clipbias.probe.spec import Probe
 from clipbias.results.record import Row, condition_of
 from clipbias.stats.clusters import numbered
 from clipbias.stats.intervals import METHODS, difference, mean, proportion
 from clipbias.stats.tests import holm, sign_flip
 
+Parts = dict[tuple[str, str], pd.DataFrame]
+
 
 def rows_from_queries(
-    probe: Probe, queries: pd.DataFrame, cut: Mapping[str, tuple[float, float]], seed: int
+    probe: Probe,
+    queries: pd.DataFrame | Sequence[pd.DataFrame],
+    cut: Mapping[str, tuple[float, float]],
+    seed: int,
 ) -> list[Row]:
     """The rows of a probe: all that they say comes from its queries, but for what was cut.
 
     Args:
         probe: the spec.
-        queries: columns `QUERY_COLUMNS`, every condition in both directions.
+        queries: columns `QUERY_COLUMNS`, every condition in both directions; or tables that make it up, each condition
+            and direction in one of them.
         cut: condition -> share of captions cut at the context, mean tokens cut.
         seed: of the sign flips.
     """
-    parts = _parts(queries)
+    tables = [queries] if isinstance(queries, pd.DataFrame) else queries
+    parts = {key: part for table in tables for key, part in _parts(table).items()}
     draws: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for name, _ in parts):
         draws.setdefault(condition_of(name), []).append(name)
     swept = {c.name: c.x for c in probe.conditions}
     rows: list[Row] = []
     for direction in DIRECTIONS:
-        base = _over_draws([parts[name, direction] for name in draws[probe.baseline]])
+        base = [parts[name, direction] for name in draws[probe.baseline]]
         for order, (name, drawn) in enumerate(draws.items()):
             captions = [parts[draw, "t2i"] for draw in drawn]
-            part = [parts[draw, direction] for draw in drawn]
             told = np.all(_mask(captions, "eligible"), axis=0)
             changed = np.any(_mask(captions, "affected"), axis=0)
-            eligible: np.ndarray = np.all(_mask(part, "eligible"), axis=0)
-            measured = base if name == probe.baseline else _over_draws(part)
             truncated, lost = cut[name]
             shared = {
                 "probe": probe.name,
@@ -56,16 +60,14 @@ def rows_from_queries(
                 "truncated": truncated,
                 "tokens_lost": lost,
             }
-            for scope, chosen in (("eligible", eligible), ("all", np.ones_like(eligible))):
-                if chosen.any():
-                    against = None if name == probe.baseline else base.values
-                    rows += _rows(shared, scope, chosen, measured, against, part[0]["cluster"].to_numpy(), seed)
+            part = [parts[draw, direction] for draw in drawn]
+            rows += _rows(shared, part, None if name == probe.baseline else base, seed)
     return _corrected(rows)
 
 
-def _parts(queries: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+def _parts(queries: pd.DataFrame) -> Parts:
     """The table by condition and direction, in order of appearance; views of it where each is one stretch of rows."""
-    (condition, names), (direction, ways) = (pd.factorize(queries[name]) for name in ("condition", "direction"))
+    (condition, names), (direction, ways) = (_numbered(queries[name]) for name in ("condition", "direction"))
     codes = condition.astype(np.int32) * len(ways) + direction.astype(np.int32)
     starts = [0, *(np.flatnonzero(codes[1:] != codes[:-1]) + 1).tolist()] if len(codes) else []
     first = [int(codes[start]) for start in starts]
@@ -78,6 +80,14 @@ def _parts(queries: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     }
 
 
+def _numbered(names: pd.Series) -> tuple[np.ndarray, pd.Index]:
+    """A number for each row, and the name that it stands for."""
+    if isinstance(names.dtype, pd.CategoricalDtype):
+        return names.cat.codes.to_numpy(), names.cat.categories
+    codes, known = pd.factorize(names)
+    return codes, pd.Index(known)
+
+
 def _first_seen(codes: np.ndarray) -> np.ndarray:
     """Code -> the row at which it comes first."""
     out = np.full(int(codes.max()) + 1, len(codes))
@@ -85,26 +95,14 @@ def _first_seen(codes: np.ndarray) -> np.ndarray:
     return out
 
 
-@dataclass(frozen=True)
-class _Values:
-    """Of each metric, the value of each query [Q], and whether [Q] it rests on the order of equals."""
-
-    values: dict[str, np.ndarray]
-    ties: dict[str, np.ndarray]
-
-
-def _over_draws(parts: list[pd.DataFrame]) -> _Values:
-    """A condition's queries: each one's mean over the draws, so that an interval over queries carries them."""
-    rankings = [_ranking(part) for part in parts]
-    found = [per_query_metrics(ranking) for ranking in rankings]
-    values = {metric: np.mean([one[metric] for one in found], axis=0) for metric in found[0]}
-    tied = {
-        metric: np.any(
-            [decided_by_ties(metric, one[metric], r.equal) for one, r in zip(found, rankings, strict=True)], axis=0
-        )
-        for metric in values
-    }
-    return _Values(values, tied)
+def _over_draws(draws: Sequence[Ranking], metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Of a condition's queries [Q], each one's mean over the draws, so that an interval over queries carries them; and
+    whether it rests on the order of equals."""
+    values = [METRICS[metric](one) for one in draws]
+    tied = [decided_by_ties(metric, found, one.equal) for found, one in zip(values, draws, strict=True)]
+    if len(draws) == 1:
+        return values[0], tied[0]
+    return np.mean(values, axis=0), np.any(tied, axis=0)
 
 
 def _mask(parts: list[pd.DataFrame], column: str) -> np.ndarray:
@@ -114,55 +112,96 @@ def _mask(parts: list[pd.DataFrame], column: str) -> np.ndarray:
 
 def _ranking(part: pd.DataFrame) -> Ranking:
     """The ranking that a part of a table of queries holds."""
-    better, equal, right = (part[name].to_numpy().astype(np.int64) for name in ("better", "equal", "right"))
-    return Ranking(better, equal, right, part["cosine"].to_numpy(), part["margin"].to_numpy())
+    return Ranking(*(part[name].to_numpy() for name in ("better", "equal", "right", "cosine", "margin")))
 
 
 def _rows(
+    shared: dict[str, object], draws: list[pd.DataFrame], baseline: list[pd.DataFrame] | None, seed: int
+) -> list[Row]:
+    """The rows of a condition in one direction, first on eligible queries, then on all; no ``baseline``: its own.
+
+    One metric at a time, so that memory does not grow with their number.
+    """
+    eligible: np.ndarray = np.all(_mask(draws, "eligible"), axis=0)
+    scopes = {
+        scope: _Scope(scope, chosen, *_images(draws[0]["cluster"].to_numpy()[chosen]))
+        for scope, chosen in (("eligible", eligible), ("all", np.ones_like(eligible)))
+        if chosen.any()
+    }
+    own = [_ranking(part) for part in draws]
+    against = None if baseline is None else [_ranking(part) for part in baseline]
+    out: dict[str, list[Row]] = {scope: [] for scope in scopes}
+    for metric in METRICS:
+        measured, tied = _over_draws(own, metric)
+        base = None if against is None else _over_draws(against, metric)[0]
+        for scope, where in scopes.items():
+            out[scope] += _of_metric(shared, where, metric, measured, tied, base, seed)
+    return [row for rows in out.values() for row in rows]
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """The queries that rows are on.
+
+    Attributes:
+        name: of the scope.
+        chosen: [Q] which queries.
+        images: the number of each chosen query's image; None: each its own, nothing to sum over.
+        clusters: how many images.
+    """
+
+    name: str
+    chosen: np.ndarray
+    images: np.ndarray | None
+    clusters: int
+
+
+def _images(cluster: np.ndarray) -> tuple[np.ndarray | None, int]:
+    index = numbered(cluster, len(cluster))
+    count = int(index.max()) + 1
+    return (None if count == len(index) else index), count
+
+
+def _of_metric(
     shared: dict[str, object],
-    scope: str,
-    chosen: np.ndarray,
-    measured: _Values,
-    base: dict[str, np.ndarray] | None,
-    cluster: np.ndarray,
+    scope: _Scope,
+    metric: str,
+    measured: np.ndarray,
+    tied: np.ndarray,
+    base: np.ndarray | None,
     seed: int,
 ) -> list[Row]:
-    """One row per metric on the ``chosen`` [Q] queries; ``base``: the baseline's values, None for itself."""
-    index = numbered(cluster[chosen], int(chosen.sum()))
-    count = int(index.max()) + 1
-    images = None if count == len(index) else index  # each query its own image: nothing to sum over
-    out = []
-    for metric, all_values in measured.values.items():
-        values, credits = all_values[chosen], metric in CREDITS
-        found = (proportion if credits else mean)(values, images)
-        delta = None if base is None else values - base[metric][chosen]
-        change = None if delta is None else (difference if credits else mean)(delta, images)
-        how = METHODS["proportion" if credits else "mean"] if found else ""
-        if change is not None:
-            how += f"; change: {METHODS['difference' if credits else 'mean']}"
-        row = Row(
-            **shared,  # type: ignore[arg-type]
-            scope=scope,
-            metric=metric,
-            value=float(values.mean()),
-            low=found.low if found else None,
-            high=found.high if found else None,
-            method=how,
-            base=None if base is None else float(base[metric][chosen].mean()),
-            delta=None if delta is None else float(delta.mean()),
-            delta_low=change.low if change else None,
-            delta_high=change.high if change else None,
-            p=sign_flip(delta, images, seed) if metric == "recall@1" and delta is not None else None,
-            p_holm=None,
-            n=len(index),
-            clusters=count,
-            ties=int(measured.ties[metric][chosen].sum()),
-        )
-        out.append(row)
-        if metric == "mean_rank":
-            median = replace(row, metric="median_rank", value=float(np.median(values)), low=None, high=None, method="")
-            out.append(replace(median, base=None, delta=None, delta_low=None, delta_high=None))
-    return out
+    """A metric's row, and the median's behind that of the mean rank."""
+    values, images, credits = measured[scope.chosen], scope.images, metric in CREDITS
+    found = (proportion if credits else mean)(values, images)
+    before = None if base is None else base[scope.chosen]
+    delta = None if before is None else values - before
+    change = None if delta is None else (difference if credits else mean)(delta, images)
+    how = METHODS["proportion" if credits else "mean"] if found else ""
+    if change is not None:
+        how += f"; change: {METHODS['difference' if credits else 'mean']}"
+    row = Row(
+        **shared,  # type: ignore[arg-type]
+        scope=scope.name,
+        metric=metric,
+        value=float(values.mean()),
+        low=found.low if found else None,
+        high=found.high if found else None,
+        method=how,
+        base=None if before is None else float(before.mean()),
+        delta=None if delta is None else float(delta.mean()),
+        delta_low=change.low if change else None,
+        delta_high=change.high if change else None,
+        p=sign_flip(delta, images, seed) if metric == "recall@1" and delta is not None else None,
+        p_holm=None,
+        n=len(values),
+        clusters=scope.clusters,
+        ties=int(tied[scope.chosen].sum()),
+    )
+    if metric != "mean_rank":
+        return [row]
+    median = replace(row, metric="median_rank", value=float(np.median(values)), low=None, high=None, method="")
+    return [row, replace(median, base=None, delta=None, delta_low=None, delta_high=None)]
 
 
 def _corrected(rows: list[Row]) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from clipbias.errors import UserError
 from clipbias.files import content_key
 from clipbias.models.encoder import Encoder
 from clipbias.probe.distributed import counter
-from clipbias.probe.ranking import Ranking, leaders, rank_both
+from clipbias.probe.ranking import LastRankings, Ranking, leaders, rank_both
 from clipbias.probe.store import EmbeddingStore, space_of
+from clipbias.probe.textrows import TextRows
 from clipbias.progress import CACHED, Progress
 
 _IMAGE_PART = 256  # images given at a time to an encoder that does not stream them
@@ -27,6 +29,22 @@ _IMAGE_CHUNK = 2048  # images in one shard of the store: what is lost when a run
 
 TextKey = tuple[str, int | None, int]
 """A text and its form: how many of its tokens are kept (None: all), and how many pads stand before it."""
+
+
+class Retrieved(NamedTuple):
+    """What is found with one text a caption.
+
+    Attributes:
+        rankings: both directions' ranks.
+        leaders: the image [M] that is first, -1 where that is the caption's own.
+        lengths: uncut token counts [M].
+        numbers: of the texts [M], int32: equal texts have equal numbers.
+    """
+
+    rankings: dict[str, Ranking]
+    leaders: np.ndarray
+    lengths: np.ndarray
+    numbers: np.ndarray
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -55,11 +73,11 @@ class Session:
         self.seed = seed
         self.progress = progress
         self.sentences = dataset.caption_sentences
-        self._rows: dict[TextKey, int] = {}
+        self._rows = TextRows()
         self._features = torch.empty(0, 0)
         self._lengths = np.empty(0, dtype=np.int64)
         self._images: Tensor | None = None
-        self._rankings: dict[tuple[TextKey, ...], dict[str, Ranking]] = {}
+        self._rankings = LastRankings()
 
     def images(self) -> Tensor:
         """Image features [N, D]; nothing is encoded before every image that has to be was seen to be readable.
@@ -161,9 +179,18 @@ class Session:
         def encode(part: list[str]) -> Tensor:
             return tower.features(tokens.pack([ids[:first_tokens] for ids in tokens.ids(part)], padding))
 
-        features = self._stored_texts(texts, f"first {first_tokens}, pads {padding}", encode)
+        # Texts that are left with the same ids get the same feature: from two batches it could differ in its last bits,
+        # which would part what is equal.
+        kept = [tuple(ids[:first_tokens]) for ids in tokens.ids(texts)]
+        first: dict[tuple[int, ...], str] = {}
+        for ids, text in zip(kept, texts, strict=True):
+            first.setdefault(ids, text)
+        features = self._stored_texts(list(first.values()), f"first {first_tokens}, pads {padding}", encode)
+        row = {ids: number for number, ids in enumerate(first)}
         special = tokens.context_length - tokens.room
-        return features, np.array([len(ids[:first_tokens]) + padding + special for ids in tokens.ids(texts)])
+        return features[torch.tensor([row[ids] for ids in kept])], np.array(
+            [len(ids) + padding + special for ids in kept]
+        )
 
     def _stored_texts(self, texts: list[str], form: str, encode: Callable[[list[str]], Tensor]) -> Tensor:
         space = space_of(self.encoder, "texts")
@@ -186,23 +213,24 @@ class Session:
             self.progress("texts", min(start + _TEXT_CHUNK, len(texts)), len(texts))
         return torch.cat(parts) if len(parts) != 1 else parts[0]
 
-    def retrieved(self, texts: Sequence[TextKey]) -> tuple[dict[str, Ranking], np.ndarray, np.ndarray]:
-        """Of one text a caption: `rankings`; the image [M] that is first, -1 where that is the caption's own
-        (`leaders`); uncut token counts [M]."""
-        found, images = self.rankings(texts), self.images()
+    def retrieved(self, texts: Sequence[TextKey]) -> Retrieved:
+        """Of one text a caption: ranks, and what else is known of it."""
+        images = self.images()  # first, so that a bad image stops the run before anything is encoded
         features, row, lengths = self.texts(texts)
+        numbers = self._numbers(texts)
+        found = self._rankings.get(numbers, lambda: self.ranked(features, images, row))
         missed = np.flatnonzero(found["t2i"].better > 0)
         first = leaders(features, images, self.dataset.caption_image, row, missed, self.encoder.device)
-        return found, first, lengths
+        return Retrieved(found, first, lengths, numbers)
 
     def rankings(self, texts: Sequence[TextKey]) -> dict[str, Ranking]:
         """Both directions' ranks of one text a caption."""
-        key = tuple(texts)
-        if key not in self._rankings:
-            images = self.images()  # first, so that a bad image stops the run before anything is encoded
-            features, row, _ = self.texts(texts)
-            self._rankings[key] = self.ranked(features, images, row)
-        return self._rankings[key]
+        images = self.images()
+        features, row, _ = self.texts(texts)
+        return self._rankings.get(self._numbers(texts), lambda: self.ranked(features, images, row))
+
+    def _numbers(self, texts: Sequence[TextKey]) -> np.ndarray:
+        return np.fromiter((self._rows[text] for text in texts), np.int32, len(texts))
 
     def ranked(self, texts: Tensor, images: Tensor, row: np.ndarray | None = None) -> dict[str, Ranking]:
         """Ranks of features of the data set's captions (`rank_both`), on the encoder's device, by all processes."""

@@ -27,8 +27,8 @@ from clipbias.formats import parse_json, read_json
 from clipbias.gate import check_count, read_text
 from clipbias.names import file_name
 from clipbias.results import schema1
-from clipbias.results.queries import checked_queries, read_queries_file
-from clipbias.results.record import LEADER, QUERY_COLUMNS, SCHEMA, Row, Run, checked, sealed
+from clipbias.results.queries import check_tables, read_queries_file, write_queries_file, written_tables
+from clipbias.results.record import QUERY_COLUMNS, SCHEMA, Row, Run, checked, sealed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,17 +85,18 @@ def which(run: Run) -> tuple[str, str, str]:
     return run.fingerprint, run.data_fingerprint, run.probe
 
 
-def write_run(folder: Path, run: Run, rows: Sequence[Row], queries: pd.DataFrame) -> None:
+def write_run(folder: Path, run: Run, rows: Sequence[Row], queries: pd.DataFrame | Sequence[pd.DataFrame]) -> None:
     """Write a run folder; ``run.json`` comes last, so that a folder with it is a whole one.
 
     One process writes at a time, and nothing is written that `read_run`, `read_rows` and `read_queries` would refuse.
 
+    Args:
+        folder, run, rows: the run's.
+        queries: the per-query table, or tables that make it up, in their order.
+
     Raises:
         UserError: the run could not be read back (says why), or the folder cannot be written to.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         if not rows:
             raise ValueError("it has no rows")
@@ -103,8 +104,8 @@ def write_run(folder: Path, run: Run, rows: Sequence[Row], queries: pd.DataFrame
         checked(Run, json.loads(json.dumps(asdict(run), allow_nan=False)))
         for line in lines:
             checked(Row, json.loads(line))
-        more = [LEADER] if LEADER in queries else []
-        table = checked_queries(queries[[*QUERY_COLUMNS, *more]], "the table of queries")
+        tables = written_tables(queries)
+        check_tables(tables, "the table of queries")
     except (TypeError, ValueError, KeyError, UserError) as error:
         raise UserError(f"{folder}: not written, it could not be read again: {error}") from error
     with folder_lock(folder, wait=_PATIENCE):
@@ -114,7 +115,7 @@ def write_run(folder: Path, run: Run, rows: Sequence[Row], queries: pd.DataFrame
             raise cannot_write(folder, error) from error
         write_text(folder / "rows.jsonl", "".join(lines))
         with atomic_path(folder / "queries.parquet") as path:
-            pq.write_table(pa.Table.from_pandas(table, preserve_index=False), path, compression="zstd")
+            write_queries_file(path, tables)
         run = replace(run, files={name: file_digest(folder / name) for name in _FILES if name != "run.json"})
         run = replace(run, seal=sealed(run))
         write_text(folder / "run.json", json.dumps(asdict(run), indent=1) + "\n")

@@ -39,3 +39,5 @@ def test_rows_are_those_of_the_queries_in_whatever_order_conditions_stand(table:
     assert scattered["condition"].tolist()[:3] != NAMES[:1] * 3
     named = table.astype({"condition": "category", "direction": "category"})
     assert rows_from_queries(probe, scattered, cut, 0) == rows_from_queries(probe, named, cut, 0) == wanted
+    parts = [part for _, part in named.groupby(["condition", "direction"], observed=True, sort=False)]
+    assert len(parts) == 6 and rows_from_queries(probe, parts, cut, 0) == wanted

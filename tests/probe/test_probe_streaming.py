@@ -57,6 +57,28 @@ def test_a_tower_does_not_hold_up_the_decoding(size: int) -> None:
     torch.testing.assert_close(features, encoder.encode_images(list(map(load, range(COUNT)))), atol=1e-6, rtol=0)
 
 
+def test_texts_that_are_left_with_the_same_tokens_get_the_same_feature(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, sizes = load_model("nano-clip", device="cpu"), list[int]()
+    own = encoder.encode_token_ids
+
+    def encode(ids: Tensor, batch_size: int | None = None) -> Tensor:
+        sizes.append(len(ids))
+        return own(ids, batch_size)
+
+    monkeypatch.setattr(encoder, "encode_token_ids", encode)
+    monkeypatch.setattr("clipbias.probe.session._TEXT_CHUNK", 3)
+    texts = [
+        f"{colour} star {more}" for more in ("", "one", "two") for colour in ("a red", "a green", "the blue", "no")
+    ]
+    session = Session(encoder, pictures(Loads(COUNT)))
+    features, row, lengths = session.texts([(text, 3, 0) for text in texts])
+    assert sizes == [3, 3]  # "no star" is left with two tokens, and "no star one" and "no star two" differ
+    wanted = own(encoder.text_tower().tokens.pack([ids[:3] for ids in encoder.text_tower().tokens.ids(texts)], 0))
+    torch.testing.assert_close(features[row], wanted, atol=1e-6, rtol=0)
+    assert torch.equal(features[row[0]], features[row[4]]) and torch.equal(features[row[1]], features[row[9]])
+    assert lengths.tolist() == [5, 5, 5, 4] + [5] * 8
+
+
 def test_an_encoder_that_does_not_stream_is_given_a_few_hundred_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, sizes = load_model("nano-clip", device="cpu"), list[int]()
     own = encoder.encode_images

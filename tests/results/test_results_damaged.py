@@ -94,6 +94,43 @@ def test_a_good_table_comes_back(tmp_path):
     assert len(read_queries(tmp_path / "empty")) == 0
 
 
+def parts() -> list[pd.DataFrame]:
+    """A table of 28 rows in tables of three conditions, whose names are held as numbers."""
+    names = pd.CategoricalDtype(["one", "two", "three"])
+    sizes = {"one": 4, "two": 7, "three": 17}
+    return [queries(n).assign(condition=name).astype({"condition": names}) for name, n in sizes.items()]
+
+
+@pytest.mark.parametrize("group", [1, 5, 14, 1000])
+def test_a_table_in_parts_is_written_as_if_it_were_whole(tmp_path, monkeypatch, group):
+    monkeypatch.setattr("clipbias.results.queries.GROUP", group)
+    whole = pd.concat(parts(), ignore_index=True).astype({"condition": str})
+    write_run(tmp_path / "parts", make_run(), [make_row()], parts())
+    whole.to_parquet(tmp_path / "whole.parquet", index=False, compression="zstd", row_group_size=group)
+    assert (tmp_path / "parts/queries.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    pd.testing.assert_frame_equal(read_queries(tmp_path / "parts"), whole)
+
+
+def test_a_fault_of_a_part_is_named_as_that_of_a_whole_table(tmp_path):
+    one, two, three = parts()
+    wrong = {
+        "part 2, row 2: better is -1; expected 0 or more there": [
+            one,
+            two.assign(better=[0, 0, -1, 0, 0, 0, 0]),
+            three,
+        ],
+        r"queries, row 28: query 0 of 'one', t2i is there twice; expected once": [one, two, three, one],
+        r"queries, row 4: query 3 of 'one', t2i is there twice": [pd.concat([one, one.tail(1)]), two, three],
+    }
+    for line, tables in wrong.items():
+        with pytest.raises(UserError, match=line):
+            write_run(tmp_path / "run", make_run(), [make_row()], tables)
+    # Conditions in turn, and queries that fall: out of order, and no fault.
+    mixed = pd.concat([one, two, one.assign(query=one["query"] + 4)[::-1]])
+    write_run(tmp_path / "mixed", make_run(), [make_row()], mixed)
+    assert len(read_queries(tmp_path / "mixed")) == 15
+
+
 def test_a_run_without_rows_is_neither_written_nor_read(tmp_path):
     with pytest.raises(UserError, match="not written, it could not be read again: it has no rows"):
         write_run(tmp_path / "none", make_run(), [], queries())
