@@ -14,9 +14,9 @@ import time
 import numpy as np
 import pandas as pd
 
-from clipbias.probe.kinds.retrieval import repeated
 from clipbias.probe.rows import rows_from_queries
 from clipbias.probe.spec import Condition, Probe
+from clipbias.probe.tables import repeated
 
 
 def queries(generator: np.random.Generator, count: int, name: str, names: list[str]) -> list[pd.DataFrame]:

@@ -18,7 +18,7 @@ class Layout:
     their tiles; computing an equal row once is what makes equal features tie exactly.
 
     Attributes:
-        items: item numbers, sorted by row.
+        items: item numbers, sorted by row; int32 as the others.
         row: the row of each entry of ``items``.
         place: item number -> its index in ``items``.
     """
@@ -33,7 +33,7 @@ class Layout:
         ``rows`` begin at a multiple of ``block``.
         """
         for first in range(rows.start, rows.stop, block):
-            begin, end = np.searchsorted(self.row, [first, first + block])
+            begin, end = np.searchsorted(self.row, np.array([first, first + block], dtype=self.row.dtype))
             for start in range(begin, end, block):
                 part = slice(start, min(start + block, end))
                 yield first, part, self.row[part] - first
@@ -69,22 +69,24 @@ def _first_equal(code: np.ndarray) -> np.ndarray:
 
 def laid_out(features: Tensor, source: np.ndarray, key: np.ndarray) -> tuple[Tensor, Layout]:
     """Distinct rows of ``features[source]`` [U, D], ordered by the least ``key`` of their items, and who has which."""
-    order = np.argsort(key, kind="stable")
+    order = np.argsort(key, kind="stable").astype(np.int32)
     same = _distinct(features)[source[order]]
     # Of places that are given several times the last is kept: going backwards, the first use of each row.
     use = np.empty(len(features), dtype=np.int32)
     use[same[::-1]] = np.arange(len(same) - 1, -1, -1, dtype=np.int32)
+    use = use[same]
     first = np.zeros(len(same), dtype=bool)
-    first[use[same]] = True
-    row = (np.cumsum(first) - 1)[use[same]]
-    chosen = same[first].astype(np.int64)
-    del use, same
+    first[use] = True
+    chosen = same[first]
+    row = (np.cumsum(first, dtype=np.int32) - 1)[use]
+    del same, use
     sort = np.argsort(row, kind="stable")
     items = order[sort]
     place = np.empty_like(items)
-    place[items] = np.arange(len(items))
+    place[items] = np.arange(len(items), dtype=np.int32)
     identity = len(chosen) == len(features) and bool((chosen == np.arange(len(chosen))).all())
-    return features if identity else features[torch.from_numpy(chosen)], Layout(items, row[sort], place)
+    kept = features if identity else features[torch.from_numpy(chosen.astype(np.int64))]
+    return kept, Layout(items, row[sort], place)
 
 
 def share_of_rows(count: int, block: int, rank: int, size: int) -> range:

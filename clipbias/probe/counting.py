@@ -23,7 +23,7 @@ class Work:
 
     Attributes:
         lines: the captions; ``columns``: the images.
-        own: [M] the place among the columns of each line's image.
+        own: [M] the place among the columns of each line's image; int32.
         rows: how many feature rows the lines have.
         width: D.
         block: rows and columns of a block.
@@ -134,7 +134,7 @@ def _blocks(work: Work, share: Share, only_positives: bool) -> Iterator[tuple[sl
             start = i_first - share.range.start
             # The product is always that of the same two whole blocks: the same bits in both passes.
             product = texts @ share.rows[start : start + work.block].T
-            rows, columns = (placed(part, device) for part in (hit, own[hit] - i_part.start))
+            rows, columns = (placed(part, device) for part in (hit, own[hit].astype(np.int64) - i_part.start))
             yield t_part, i_part, _expand(product, t_local, i_local), rows, columns
 
 

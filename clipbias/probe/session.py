@@ -31,18 +31,16 @@ TextKey = tuple[str, int | None, int]
 """A text and its form: how many of its tokens are kept (None: all), and how many pads stand before it."""
 
 
-class Retrieved(NamedTuple):
-    """What is found with one text a caption.
+class Placed(NamedTuple):
+    """One text a caption, encoded; the texts themselves need not be held on.
 
     Attributes:
-        rankings: both directions' ranks.
-        leaders: the image [M] that is first, -1 where that is the caption's own.
-        lengths: uncut token counts [M].
+        features, row, lengths: as `Session.texts` gives them.
         numbers: of the texts [M], int32: equal texts have equal numbers.
     """
 
-    rankings: dict[str, Ranking]
-    leaders: np.ndarray
+    features: Tensor
+    row: np.ndarray
     lengths: np.ndarray
     numbers: np.ndarray
 
@@ -213,24 +211,25 @@ class Session:
             self.progress("texts", min(start + _TEXT_CHUNK, len(texts)), len(texts))
         return torch.cat(parts) if len(parts) != 1 else parts[0]
 
-    def retrieved(self, texts: Sequence[TextKey]) -> Retrieved:
-        """Of one text a caption: ranks, and what else is known of it."""
-        images = self.images()  # first, so that a bad image stops the run before anything is encoded
-        features, row, lengths = self.texts(texts)
-        numbers = self._numbers(texts)
-        found = self._rankings.get(numbers, lambda: self.ranked(features, images, row))
+    def placed(self, texts: Sequence[TextKey]) -> Placed:
+        """One text a caption, encoded."""
+        self.images()  # first, so that a bad image stops the run before anything is encoded
+        found = self.texts(texts)
+        return Placed(*found, np.fromiter((self._rows[text] for text in texts), np.int32, len(texts)))
+
+    def retrieved(self, told: Placed) -> tuple[dict[str, Ranking], np.ndarray]:
+        """Both directions' ranks of one text a caption; the image [M] that is first, -1 where that is the caption's own
+        (`leaders`)."""
+        images, owner = self.images(), self.dataset.caption_image
+        found = self._rankings.get(told.numbers, lambda: self.ranked(told.features, images, told.row))
         missed = np.flatnonzero(found["t2i"].better > 0)
-        first = leaders(features, images, self.dataset.caption_image, row, missed, self.encoder.device)
-        return Retrieved(found, first, lengths, numbers)
+        first = leaders(told.features, images, owner, told.row, missed, self.encoder.device)
+        return found, first
 
     def rankings(self, texts: Sequence[TextKey]) -> dict[str, Ranking]:
         """Both directions' ranks of one text a caption."""
-        images = self.images()
-        features, row, _ = self.texts(texts)
-        return self._rankings.get(self._numbers(texts), lambda: self.ranked(features, images, row))
-
-    def _numbers(self, texts: Sequence[TextKey]) -> np.ndarray:
-        return np.fromiter((self._rows[text] for text in texts), np.int32, len(texts))
+        told = self.placed(texts)
+        return self._rankings.get(told.numbers, lambda: self.ranked(told.features, self.images(), told.row))
 
     def ranked(self, texts: Tensor, images: Tensor, row: np.ndarray | None = None) -> dict[str, Ranking]:
         """Ranks of features of the data set's captions (`rank_both`), on the encoder's device, by all processes."""

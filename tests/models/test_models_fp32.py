@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from operator import attrgetter
 from pathlib import Path
 
 import pytest
 import torch
 from hub_models import write_hub_folder
-from processes import start
+from processes import script, start
 
 import clipbias
 from clipbias.models.fp32 import full_fp32
@@ -76,13 +77,13 @@ def kept(setting: str) -> None:
 
 @pytest.mark.parametrize("setting", [*OLDER_SET, *(pytest.param(one, marks=NEWER) for one in NEWER_SET)])
 def test_what_is_set_outside_neither_matters_nor_changes(setting: str, tmp_path: Path) -> None:
-    code, _, errors = start(tmp_path, kept, setting).finish()
+    code, _, errors = start(tmp_path, script, __file__, "kept", setting).finish()
     assert code == 0, errors[-3000:]
 
 
 @NEWER
 def test_what_follows_the_setting_for_all_still_follows_it(tmp_path: Path) -> None:
-    code, _, errors = start(tmp_path, followed).finish()
+    code, _, errors = start(tmp_path, script, __file__, "followed").finish()
     assert code == 0, errors[-3000:]
 
 
@@ -137,3 +138,7 @@ def test_attention_and_gradients_are_computed_in_it(kind: str, tmp_path: Path) -
     asked = len(full)
     tower.gradients(ids, images)
     assert 0 < asked < len(full) and all(full)
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])

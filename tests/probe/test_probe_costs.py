@@ -51,8 +51,8 @@ def test_a_probe_costs_no_more_than_is_stated(counted, name):
         assert len(seen) <= 40 * costs.kind_texts(probe, 8).texts
     else:
         assert planned.apart == () and 0 < len(seen) <= planned.texts
-        if probe.conditions:
-            assert len(seen) == planned.texts
+        if probe.conditions and not any(one.first_tokens for one in probe.conditions):
+            assert len(seen) == planned.texts  # those that are cut to the same tokens are encoded once
 
 
 def test_the_suite_robustness_encodes_each_distinct_text_once(counted):

@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 
 from clipbias.errors import NotApplicable, UserError
-from clipbias.probe.kinds.retrieval import query_table
 from clipbias.probe.measure import mean_rows
 from clipbias.probe.session import Session, TextKey
 from clipbias.probe.spec import Probe
+from clipbias.probe.tables import query_table
 from clipbias.probe.transforms.placing import NEUTRAL, as_long, placed
 from clipbias.results.record import QUERY_COLUMNS, Row
 from clipbias.stats.intervals import METHODS, Interval
