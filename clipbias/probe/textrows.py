@@ -41,7 +41,7 @@ class TextRows:
         self._table[place] = row
         self._codes.append(hash(key))
         self._checks.append(_check(key))
-        if 4 * len(self) > 3 * len(self._table):
+        if 3 * len(self) > 2 * len(self._table):
             self._grow()
 
     def _found(self, key: TextKey) -> tuple[int, int]:

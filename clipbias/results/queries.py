@@ -172,12 +172,12 @@ def write_queries_file(path: Path, tables: Sequence[pd.DataFrame]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    named = next((part for part in tables if len(part)), tables[0])
-    schema = pa.Schema.from_pandas(_with_texts(named.iloc[:1]), preserve_index=False)
-    with pq.ParquetWriter(path, schema, compression="zstd") as file:
-        for group in _groups(tables):
-            file.write_table(pa.Table.from_pandas(group, schema, preserve_index=False))
-            del group  # one at a time
+    groups = _groups(tables)
+    first = pa.Table.from_pandas(next(groups), preserve_index=False)
+    with pq.ParquetWriter(path, first.schema, compression="zstd") as file:
+        file.write_table(first)
+        for group in groups:
+            file.write_table(pa.Table.from_pandas(group, first.schema, preserve_index=False))
 
 
 def _groups(tables: Sequence[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -191,9 +191,8 @@ def _groups(tables: Sequence[pd.DataFrame]) -> Iterator[pd.DataFrame]:
             waiting.append(_with_texts(table.iloc[start : start + GROUP - sum(map(len, waiting))]))
             start += len(waiting[-1])
             if sum(map(len, waiting)) == GROUP:
-                group, waiting = pd.concat(waiting, ignore_index=True), []
-                yield group
-                del group
+                yield pd.concat(waiting, ignore_index=True)
+                waiting.clear()
     if waiting or not any(map(len, tables)):
         yield pd.concat(waiting, ignore_index=True) if waiting else tables[0]
 
